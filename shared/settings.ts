@@ -2,7 +2,12 @@
  * Settings of a daemon: one table says each key, its kind, default and help; from it come the YAML reader, the
  * command-line flags (kebab case) and the list of mistakes. Flags win over the file. All mistakes are reported at once,
  * each with its line and key, and unknown keys with the nearest known one.
+ *
+ * Not here: rules between keys (each daemon's config.ts adds those as problems of the same form) and reading the file.
  */
+import type { Command } from 'commander'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
+import { formatBytes, formatDuration, parseBytes, parseDuration } from './units.ts'
 
 /** `bytes`: `64MiB`, B KiB MiB GiB; `duration`: `250ms`, ms s m h d; `list`: YAML sequence, repeated flag. */
 export type SettingKind = 'string' | 'integer' | 'bytes' | 'duration' | 'boolean' | 'list' | 'choice' | 'map'
@@ -10,7 +15,7 @@ export type SettingKind = 'string' | 'integer' | 'bytes' | 'duration' | 'boolean
 export interface Setting {
   readonly kind: SettingKind
   readonly help: string
-  /** Shown in the help; undefined = no default, and the value may be absent. */
+  /** Shown in the help, written as in the file (`64MiB`, `1h`); undefined = no default, and the value may be absent. */
   readonly default?: string | number | boolean | readonly string[]
   readonly choices?: readonly string[]
   readonly min?: number
@@ -21,9 +26,324 @@ export interface Setting {
 
 export type SettingTable = Readonly<Record<string, Setting>>
 
+type TypeOf<S extends Setting> = S['kind'] extends 'integer' | 'bytes' | 'duration'
+  ? number
+  : S['kind'] extends 'boolean'
+    ? boolean
+    : S['kind'] extends 'list'
+      ? readonly string[]
+      : S['kind'] extends 'map'
+        ? Readonly<Record<string, string>>
+        : S extends { readonly choices: readonly (infer C)[] }
+          ? C
+          : string
+
+type IsAlwaysThere<S extends Setting> = S extends { readonly required: true }
+  ? true
+  : S['kind'] extends 'list' | 'map' | 'boolean'
+    ? true
+    : S extends { readonly default: string | number | boolean }
+      ? true
+      : false
+
+/** Bytes and durations (in ms) are numbers. Lists and maps are empty when absent, booleans false. */
+export type SettingValues<T extends SettingTable> = {
+  readonly [K in keyof T]: IsAlwaysThere<T[K]> extends true ? TypeOf<T[K]> : TypeOf<T[K]> | undefined
+}
+
 export interface SettingProblem {
   /** 1-based line in the file, undefined for flags and missing keys. */
   readonly line: number | undefined
   readonly key: string
   readonly message: string
+}
+
+export interface SettingSources {
+  /** YAML. Undefined or empty means that only flags and defaults count. */
+  readonly fileText?: string
+  /** `command.opts()`: keys in camel case; keys outside the table are ignored. */
+  readonly flags?: Readonly<Record<string, unknown>>
+}
+
+export interface ParsedSettings<T extends SettingTable> {
+  /** Only to be used when there are no problems. */
+  readonly values: SettingValues<T>
+  readonly problems: readonly SettingProblem[]
+  /** Line of each key that the file sets and no flag overrides, for rules between keys. */
+  readonly lines: ReadonlyMap<string, number>
+}
+
+type SettingValue = string | number | boolean | readonly string[] | Readonly<Record<string, string>> | undefined
+
+/** What a file or flag holds for one key, before its kind is looked at. */
+type RawValue = string | boolean | readonly string[] | ReadonlyMap<string, string>
+
+const FILE_CHARACTERS_MAX = 1024 * 1024
+
+export function parseSettings<const T extends SettingTable>(table: T, sources: SettingSources): ParsedSettings<T> {
+  const problems: SettingProblem[] = []
+  const file = readFile(table, sources.fileText ?? '', problems)
+  const lines = new Map<string, number>()
+  const values: Record<string, SettingValue> = {}
+  for (const [key, setting] of Object.entries(table)) {
+    const flag = flagValue(setting, sources.flags?.[key])
+    const fromFile = file.get(key)
+    if (flag !== undefined) {
+      values[key] = valueOf(setting, flag, (message) => problems.push({ line: undefined, key: flagName(key), message }))
+    } else if (fromFile !== undefined) {
+      const { line, raw } = fromFile
+      lines.set(key, line)
+      values[key] = raw === undefined ? undefined : valueOf(setting, raw, (message) => problems.push({ line, key, message }))
+    } else {
+      values[key] = defaultOf(setting)
+      if (setting.required === true && isMissing(values[key])) {
+        problems.push({ line: undefined, key, message: `is required: set it in the file or by ${flagName(key)}` })
+      }
+    }
+  }
+  problems.sort((a, b) => (a.line ?? Number.MAX_SAFE_INTEGER) - (b.line ?? Number.MAX_SAFE_INTEGER))
+  return { values: values as SettingValues<T>, problems, lines }
+}
+
+/** One problem a line, as compilers write them: `collector.yaml:3: segmentByte: unknown key; did you mean segmentBytes?` */
+export function formatProblems(problems: readonly SettingProblem[], fileName = 'config'): string {
+  const where = ({ line }: SettingProblem): string => (line === undefined ? '' : `${fileName}:${line}: `)
+  return problems.map((problem) => `${where(problem)}${problem.key === '' ? '' : `${problem.key}: `}${problem.message}\n`).join('')
+}
+
+/** `segmentBytes` → `--segment-bytes`. */
+export function flagName(key: string): string {
+  return `--${kebabCase(key)}`
+}
+
+/** Gives the command one flag for each key of the table. Values stay as typed: `parseSettings` judges them. */
+export function addSettingFlags(command: Command, table: SettingTable): Command {
+  for (const [key, setting] of Object.entries(table)) {
+    const help = setting.help + defaultNote(setting)
+    if (setting.kind === 'boolean') {
+      command.option(flagName(key), help)
+      if (setting.default === true) command.option(`--no-${kebabCase(key)}`, `not: ${setting.help}`)
+    } else if (setting.kind === 'list' || setting.kind === 'map') {
+      const placeholder = setting.kind === 'map' ? 'key=value' : 'value'
+      command.option(`${flagName(key)} <${placeholder}>`, `${help} (may be repeated)`, (value: string, before: string[] = []) => [...before, value])
+    } else {
+      command.option(`${flagName(key)} <${placeholderOf(setting)}>`, help)
+    }
+  }
+  return command
+}
+
+function kebabCase(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+}
+
+function placeholderOf(setting: Setting): string {
+  if (setting.kind === 'choice') return (setting.choices ?? []).join('|')
+  return { string: 'text', integer: 'number', bytes: 'size', duration: 'duration' }[setting.kind as 'string'] ?? 'value'
+}
+
+function defaultNote(setting: Setting): string {
+  if (setting.default === undefined || typeof setting.default === 'boolean') return ''
+  const value = defaultOf(setting)
+  if (typeof value === 'number' && setting.kind === 'bytes') return ` (default ${formatBytes(value)})`
+  if (typeof value === 'number' && setting.kind === 'duration') return ` (default ${formatDuration(value)})`
+  return ` (default ${String(setting.default)})`
+}
+
+function isMissing(value: SettingValue): boolean {
+  return value === undefined || value === '' || (Array.isArray(value) && value.length === 0)
+}
+
+// Values: from what was written to what the kind means.
+
+function defaultOf(setting: Setting): SettingValue {
+  if (setting.default === undefined) {
+    if (setting.kind === 'boolean') return false
+    if (setting.kind === 'list') return []
+    return setting.kind === 'map' ? emptyRecord() : undefined
+  }
+  if (typeof setting.default === 'object') return setting.default
+  if (typeof setting.default === 'number' || typeof setting.default === 'boolean') return setting.default
+  return valueOf(setting, setting.default, (message) => {
+    throw new TypeError(`default of a setting: ${message}`)
+  })
+}
+
+function valueOf(setting: Setting, raw: RawValue, complain: (message: string) => void): SettingValue {
+  switch (setting.kind) {
+    case 'list':
+      return listOf(setting, raw, complain)
+    case 'map':
+      return recordOf(raw, complain)
+    case 'boolean':
+      if (raw === true || raw === 'true') return true
+      if (raw !== false && raw !== 'false') complain(`${show(raw)} is not true or false`)
+      return false
+    case 'choice':
+      if (typeof raw === 'string' && setting.choices?.includes(raw) === true) return raw
+      complain(`${show(raw)} is not one of ${(setting.choices ?? []).join(', ')}`)
+      return undefined
+    case 'string':
+      if (typeof raw === 'string' && (raw !== '' || setting.required !== true)) return raw
+      complain(raw === '' ? 'is required and may not be empty' : `${show(raw)} is not a text`)
+      return undefined
+    default:
+      return numberOf(setting, raw, complain)
+  }
+}
+
+const numberKinds = {
+  integer: { parse: parseInteger, format: String, example: 'a whole number' },
+  bytes: { parse: parseBytes, format: formatBytes, example: 'a size such as 64MiB (B, KiB, MiB, GiB)' },
+  duration: { parse: parseDuration, format: formatDuration, example: 'a duration such as 250ms (ms, s, m, h, d)' },
+} as const
+
+function numberOf(setting: Setting, raw: RawValue, complain: (message: string) => void): number | undefined {
+  const kind = numberKinds[setting.kind as keyof typeof numberKinds]
+  const value = typeof raw === 'string' ? kind.parse(raw) : undefined
+  if (value === undefined) {
+    complain(`${show(raw)} is not ${kind.example}`)
+    return undefined
+  }
+  if (setting.min !== undefined && value < setting.min) complain(`${show(raw)} is below the least, ${kind.format(setting.min)}`)
+  if (setting.max !== undefined && value > setting.max) complain(`${show(raw)} is above the most, ${kind.format(setting.max)}`)
+  return value
+}
+
+function parseInteger(text: string): number | undefined {
+  const value = /^-?[0-9]{1,16}$/.test(text.trim()) ? Number(text) : undefined
+  return Number.isSafeInteger(value) ? value : undefined
+}
+
+function listOf(setting: Setting, raw: RawValue, complain: (message: string) => void): readonly string[] {
+  const list = Array.isArray(raw) ? (raw as readonly string[]) : typeof raw === 'string' ? [raw] : undefined
+  if (list === undefined) complain(`${show(raw)} is not a list`)
+  else if (list.length === 0 && setting.required === true) complain('is required and may not be empty')
+  return list ?? []
+}
+
+function recordOf(raw: RawValue, complain: (message: string) => void): Readonly<Record<string, string>> {
+  const record = emptyRecord()
+  if (raw instanceof Map) {
+    for (const [key, value] of raw) record[key] = value
+    return record
+  }
+  if (!Array.isArray(raw)) {
+    complain(`${show(raw)} is not a map of keys and values`)
+    return record
+  }
+  for (const pair of raw as readonly string[]) {
+    const equals = pair.indexOf('=')
+    if (equals < 1) complain(`${show(pair)} is not key=value`)
+    else record[pair.slice(0, equals)] = pair.slice(equals + 1)
+  }
+  return record
+}
+
+/** Without a prototype: a key such as `__proto__` from outside is a key like any other. */
+function emptyRecord(): Record<string, string> {
+  return Object.create(null) as Record<string, string>
+}
+
+function show(raw: RawValue): string {
+  if (typeof raw === 'string') return JSON.stringify(raw.slice(0, 100))
+  return typeof raw === 'boolean' ? String(raw) : raw instanceof Map ? 'a map' : 'a list'
+}
+
+function flagValue(setting: Setting, value: unknown): RawValue | undefined {
+  if (typeof value === 'string' || typeof value === 'boolean') return value
+  if (Array.isArray(value) && (setting.kind === 'list' || setting.kind === 'map')) return value.map(String)
+  return undefined
+}
+
+// The file.
+
+interface FileValue {
+  readonly line: number
+  /** undefined when a problem was already reported for it. */
+  readonly raw: RawValue | undefined
+}
+
+function readFile(table: SettingTable, text: string, problems: SettingProblem[]): Map<string, FileValue> {
+  const values = new Map<string, FileValue>()
+  if (text.length > FILE_CHARACTERS_MAX) {
+    problems.push({ line: 1, key: '', message: `the file is longer than ${FILE_CHARACTERS_MAX} characters` })
+    return values
+  }
+  const counter = new LineCounter()
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false })
+  const lineAt = (position: number): number => counter.linePos(position).line
+  let isReadable = true
+  for (const error of document.errors) {
+    if (error.code !== 'DUPLICATE_KEY') isReadable = false
+    problems.push({ line: lineAt(error.pos[0]), key: '', message: `not valid YAML: ${error.message}` })
+  }
+  const root = document.contents
+  if (!isReadable || root === null) return values
+  if (!isMap(root)) {
+    if (!isScalar(root) || root.value !== null) problems.push({ line: 1, key: '', message: 'the file is not a map of keys and values' })
+    return values
+  }
+  for (const pair of root.items) {
+    const key = isScalar(pair.key) ? String(pair.key.value) : '?'
+    const line = lineAt((pair.key as Node).range?.[0] ?? 0)
+    if (!Object.hasOwn(table, key)) {
+      problems.push({ line, key, message: unknownKey(key, Object.keys(table)) })
+    } else if (!values.has(key)) {
+      values.set(key, { line, raw: rawOf(document, pair.value, (message) => problems.push({ line, key, message })) })
+    }
+  }
+  return values
+}
+
+function rawOf(document: Document, node: unknown, complain: (message: string) => void): RawValue | undefined {
+  const target = isAlias(node) ? node.resolve(document) : node
+  if (isScalar(target)) return scalarOf(target, complain)
+  if (isSeq(target)) {
+    const list = target.items.map((item) => scalarOf(item, complain))
+    return list.every((item) => item !== undefined) ? list.map(String) : undefined
+  }
+  if (isMap(target)) {
+    const pairs = target.items.map((pair) => [scalarOf(pair.key, complain), scalarOf(pair.value, complain)] as const)
+    return pairs.every(([key, value]) => key !== undefined && value !== undefined)
+      ? new Map(pairs.map(([key, value]) => [String(key), String(value)]))
+      : undefined
+  }
+  complain('has no value')
+  return undefined
+}
+
+/** Numbers keep the digits that were written: a host name `0123` must not become 123. */
+function scalarOf(node: unknown, complain: (message: string) => void): string | boolean | undefined {
+  if (!isScalar(node)) {
+    complain('holds something nested where a plain value is meant')
+    return undefined
+  }
+  if (typeof node.value === 'string' || typeof node.value === 'boolean') return node.value
+  if (node.value !== null) return node.source ?? String(node.value)
+  complain('has no value')
+  return undefined
+}
+
+function unknownKey(key: string, known: readonly string[]): string {
+  const plain = (name: string): string => name.replace(/[-_]/g, '').toLowerCase()
+  const ranked = known.map((name) => ({ name, distance: editDistance(plain(key), plain(name)) })).sort((a, b) => a.distance - b.distance)
+  const nearest = ranked[0]
+  const isNear = nearest !== undefined && nearest.distance <= Math.max(1, Math.floor(nearest.name.length / 3))
+  return isNear ? `unknown key; did you mean ${nearest.name}?` : 'unknown key'
+}
+
+/** Levenshtein; keys are short, and longer ones are cut so that a hostile file costs nothing. */
+function editDistance(a: string, b: string): number {
+  const [left, right] = [a.slice(0, 64), b.slice(0, 64)]
+  let row = Array.from({ length: right.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= left.length; i += 1) {
+    const next = [i]
+    for (let j = 1; j <= right.length; j += 1) {
+      const replaced = (row[j - 1] ?? 0) + (left[i - 1] === right[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[right.length] ?? 0
 }

@@ -8,6 +8,7 @@
  * Frame format: RFC 8878 §3.1.1.
  */
 import zlib from 'node:zlib'
+import type { WasmCodec } from 'zstd-codec'
 import { AppError } from './errors.ts'
 
 export const WINDOW_BYTES_MAX = 8 * 1024 * 1024
@@ -209,16 +210,11 @@ function checkSize(content: Buffer, contentSize: number): Buffer {
 
 // zstd-codec: answers null instead of throwing, and knows no caps of its own, so every result is checked.
 
-interface WasmCodec {
-  Simple: new () => { compress(raw: Uint8Array, level: number): Uint8Array | null; decompress(frame: Uint8Array): Uint8Array | null }
-  Streaming: new () => { decompress(frame: Uint8Array, sizeHint: number): Uint8Array | null }
-}
-
 async function wasmZstd(): Promise<Zstd> {
-  const module: { default: { ZstdCodec: { run(ready: (codec: WasmCodec) => void): void } } } = await import(
-    'zstd-codec' as string
-  )
-  const codec = await new Promise<WasmCodec>((resolve) => module.default.ZstdCodec.run(resolve))
+  const { default: module } = await import('zstd-codec')
+  const codec = await new Promise<WasmCodec>((resolve) => {
+    module.ZstdCodec.run(resolve)
+  })
   const simple = new codec.Simple()
   const streaming = new codec.Streaming()
   const compressSync = (raw: Uint8Array, level: number): Buffer => {

@@ -1,0 +1,107 @@
+/** The real disk, on node:fs. Errors are the platform's own; see system.ts for what each call makes durable. */
+import { constants } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import type { BigIntStats, Dirent } from 'node:fs'
+import { errnoOf } from '../errors.ts'
+import type { DirectoryEntry, FileHandle, FileKind, FileStat, FileSystem, OpenMode } from '../system.ts'
+import { lockFile } from './lock-file.ts'
+
+const flagsOf: Readonly<Record<OpenMode, number>> = {
+  read: constants.O_RDONLY,
+  readSource: constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW,
+  readWrite: constants.O_RDWR,
+  create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL,
+  readWriteCreate: constants.O_RDWR | constants.O_CREAT,
+  truncateWrite: constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC,
+}
+
+/** Files of ours are for their owner and group: log lines may hold secrets. */
+const CREATE_MODE = 0o640
+const DIRECTORY_MODE = 0o750
+
+export function nodeFileSystem(): FileSystem {
+  return {
+    open: async (path, mode) => wrapHandle(await fs.open(path, flagsOf[mode], CREATE_MODE)),
+    stat: statPath,
+    list: async (path) => (await fs.readdir(path, { withFileTypes: true })).map(toEntry),
+    makeDirectory: async (path) => {
+      await fs.mkdir(path, { recursive: true, mode: DIRECTORY_MODE })
+    },
+    rename: (from, to) => fs.rename(from, to),
+    remove: (path) => fs.unlink(path),
+    removeDirectory: (path) => fs.rmdir(path),
+    syncDirectory: async (path) => {
+      const handle = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY)
+      try {
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+    },
+    realPath: (path) => fs.realpath(path),
+    freeBytes: async (path) => {
+      const facts = await fs.statfs(path)
+      return facts.bavail * facts.bsize
+    },
+    lock: (path) => lockFile(path),
+  }
+}
+
+async function statPath(path: string, options: { followSymlinks?: boolean } = {}): Promise<FileStat | undefined> {
+  try {
+    const stats = options.followSymlinks === true ? await fs.stat(path, { bigint: true }) : await fs.lstat(path, { bigint: true })
+    return toStat(stats)
+  } catch (error) {
+    const errno = errnoOf(error)
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+function wrapHandle(handle: fs.FileHandle): FileHandle {
+  return {
+    read: async (target, { offset, length, position }) => (await handle.read(target, offset, length, position)).bytesRead,
+    write: async (buffers, position) => {
+      const only = buffers.length === 1 ? buffers[0] : undefined
+      if (only !== undefined) return (await handle.write(only, 0, only.length, position)).bytesWritten
+      return (await handle.writev([...buffers], position)).bytesWritten
+    },
+    stat: async () => toStat(await handle.stat({ bigint: true })),
+    datasync: () => handle.datasync(),
+    sync: () => handle.sync(),
+    truncate: (size) => handle.truncate(size),
+    close: () => handle.close(),
+  }
+}
+
+function toStat(stats: BigIntStats): FileStat {
+  return {
+    kind: kindOf(stats),
+    size: Number(stats.size),
+    inode: stats.ino,
+    device: stats.dev,
+    birthtimeNs: stats.birthtimeNs,
+    mtimeMs: Number(stats.mtimeMs),
+    ctimeMs: Number(stats.ctimeMs),
+    linkCount: Number(stats.nlink),
+    mode: Number(stats.mode & 0o777n),
+  }
+}
+
+function toEntry(entry: Dirent): DirectoryEntry {
+  return { name: entry.name, kind: kindOf(entry) }
+}
+
+interface KindTests {
+  isFile(): boolean
+  isDirectory(): boolean
+  isSymbolicLink(): boolean
+  isFIFO(): boolean
+}
+
+function kindOf(entry: KindTests): FileKind {
+  if (entry.isFile()) return 'file'
+  if (entry.isDirectory()) return 'directory'
+  if (entry.isSymbolicLink()) return 'symlink'
+  return entry.isFIFO() ? 'fifo' : 'other'
+}
