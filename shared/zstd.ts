@@ -17,6 +17,8 @@ const MAGIC = 0xfd2fb528
 const BLOCK_BYTES_MAX = 128 * 1024
 /** Below this the thread pool costs more than it saves (measured: 64 KiB is break-even). */
 const POOL_BYTES_MIN = 64 * 1024
+/** zstd-codec has a fixed heap of 16 MiB and aborts for good when it runs out: nothing larger is handed to it. */
+const WASM_BYTES_MAX = 3 * 1024 * 1024
 
 export interface ZstdFrame {
   /** Bytes that the frame holds when decompressed, from its header. */
@@ -217,7 +219,14 @@ async function wasmZstd(): Promise<Zstd> {
   })
   const simple = new codec.Simple()
   const streaming = new codec.Streaming()
+  const guard = (bytes: number): void => {
+    if (bytes <= WASM_BYTES_MAX) return
+    throw new AppError('MESSAGE_TOO_LARGE', `${bytes} bytes are over what zstd-codec can hold (${WASM_BYTES_MAX})`, {
+      hint: 'run on Node 22.15 or later, which has zstd built in',
+    })
+  }
   const compressSync = (raw: Uint8Array, level: number): Buffer => {
+    guard(raw.length)
     const frame = simple.compress(raw, level === 0 ? 3 : level)
     if (frame === null) throw new AppError('INTERNAL', `zstd-codec could not compress ${raw.length} bytes`)
     return asBuffer(frame)
@@ -228,6 +237,7 @@ async function wasmZstd(): Promise<Zstd> {
     compress: (raw, level) => Promise.resolve(compressSync(raw, level)),
     decompressSync: (frame, contentBytesMax) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
+      guard(Math.max(contentSize, frame.length))
       if (contentSize === 0) return Buffer.alloc(0)
       const content = simple.decompress(frame)
       if (content === null) throw corrupt('zstd frame does not decompress')
