@@ -42,8 +42,8 @@ export const wireLimits = {
   batchesRequestBytesMax: 16 * 1024 * 1024,
   /** Compressed size of one batch, so that any Kafka cluster takes it. */
   batchBytesMax: 900 * 1024,
-  /** Records section of one batch, decompressed. */
-  batchContentBytesMax: 8 * 1024 * 1024,
+  /** Records section of one batch, decompressed: what zstd-codec's fixed 16 MiB heap surely takes (4 MiB at level 9 does not). */
+  batchContentBytesMax: 2 * 1024 * 1024,
   envelopeBytesMax: 16 * 1024,
   jsonRequestBytesMax: 1024 * 1024,
   /** Answers to an agent. */
@@ -341,6 +341,9 @@ export const queryEndSchema = v.object({
 })
 export type QueryEnd = v.InferOutput<typeof queryEndSchema>
 
+/** What `?check=length` or `?check=deep` found in the store; absent when not asked for. */
+const exportCheck = v.picklist(['ok', 'missing', 'length', 'checksum'])
+
 export const exportSchema = v.object({
   topic: name,
   partition: count,
@@ -353,10 +356,25 @@ export const exportSchema = v.object({
   state: v.picklist(['idle', 'exporting', 'waiting', 'parked', 'gap']),
   reason: v.nullable(v.string()),
   segments: v.array(
-    v.object({ baseOffset: count, nextOffset: count, state: v.string(), sizeBytes: count, sha256: v.nullable(v.string()), name: v.nullable(v.string()) }),
+    v.object({ baseOffset: count, nextOffset: count, state: v.string(), sizeBytes: count, sha256: v.nullable(v.string()), name: v.nullable(v.string()), check: v.optional(exportCheck) }),
   ),
 })
 export type ExportInfo = v.InferOutput<typeof exportSchema>
+
+/** `GET /v1/topics`. */
+export const topicsResponseSchema = v.object({ topics: v.array(topicSchema) })
+export type TopicsResponse = v.InferOutput<typeof topicsResponseSchema>
+
+/**
+ * `GET /v1/streams?host=&path=&topic=&agent=&id=&after=`, in order of stream id, at most `streamsPerPage` a page.
+ * Filters are literal; `path` matches the path now and the path in the key. Ask again with `after=next`.
+ */
+export const streamsResponseSchema = v.object({ streams: v.array(streamSchema), next: v.nullable(hex16) })
+export type StreamsResponse = v.InferOutput<typeof streamsResponseSchema>
+
+/** `GET /v1/exports`; empty when no export is configured. */
+export const exportsResponseSchema = v.object({ exports: v.array(exportSchema) })
+export type ExportsResponse = v.InferOutput<typeof exportsResponseSchema>
 
 export const statusSchema = v.object({
   version: v.string(),
