@@ -3,10 +3,11 @@
  * command-line flags (kebab case) and the list of mistakes. Flags win over the file. All mistakes are reported at once,
  * each with its line and key, and unknown keys with the nearest known one.
  *
- * Not here: rules between keys (each daemon's config.ts adds those as problems of the same form) and reading the file.
+ * Not here: YAML (settings-file.ts), rules between keys (each daemon's config.ts adds those as problems of the same
+ * form) and reading the file.
  */
 import type { Command } from 'commander'
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
+import { readSettingsFile, type RawValue } from './settings-file.ts'
 import { formatBytes, formatDuration, parseBytes, parseDuration } from './units.ts'
 
 /** `bytes`: `64MiB`, B KiB MiB GiB; `duration`: `250ms`, ms s m h d; `list`: YAML sequence, repeated flag. */
@@ -75,14 +76,9 @@ export interface ParsedSettings<T extends SettingTable> {
 
 type SettingValue = string | number | boolean | readonly string[] | Readonly<Record<string, string>> | undefined
 
-/** What a file or flag holds for one key, before its kind is looked at. */
-type RawValue = string | boolean | readonly string[] | ReadonlyMap<string, string>
-
-const FILE_CHARACTERS_MAX = 1024 * 1024
-
 export function parseSettings<const T extends SettingTable>(table: T, sources: SettingSources): ParsedSettings<T> {
   const problems: SettingProblem[] = []
-  const file = readFile(table, sources.fileText ?? '', problems)
+  const file = readSettingsFile(table, sources.fileText ?? '', problems)
   const lines = new Map<string, number>()
   const values: Record<string, SettingValue> = {}
   for (const [key, setting] of Object.entries(table)) {
@@ -125,7 +121,10 @@ export function addSettingFlags(command: Command, table: SettingTable): Command 
       if (setting.default === true) command.option(`--no-${kebabCase(key)}`, `not: ${setting.help}`)
     } else if (setting.kind === 'list' || setting.kind === 'map') {
       const placeholder = setting.kind === 'map' ? 'key=value' : 'value'
-      command.option(`${flagName(key)} <${placeholder}>`, `${help} (may be repeated)`, (value: string, before: string[] = []) => [...before, value])
+      command.option(`${flagName(key)} <${placeholder}>`, `${help} (may be repeated)`, (value: string, before: string[] | undefined) => [
+        ...(before ?? []),
+        value,
+      ])
     } else {
       command.option(`${flagName(key)} <${placeholderOf(setting)}>`, help)
     }
@@ -187,7 +186,9 @@ function valueOf(setting: Setting, raw: RawValue, complain: (message: string) =>
       if (typeof raw === 'string' && (raw !== '' || setting.required !== true)) return raw
       complain(raw === '' ? 'is required and may not be empty' : `${show(raw)} is not a text`)
       return undefined
-    default:
+    case 'integer':
+    case 'bytes':
+    case 'duration':
       return numberOf(setting, raw, complain)
   }
 }
@@ -216,7 +217,7 @@ function parseInteger(text: string): number | undefined {
 }
 
 function listOf(setting: Setting, raw: RawValue, complain: (message: string) => void): readonly string[] {
-  const list = Array.isArray(raw) ? (raw as readonly string[]) : typeof raw === 'string' ? [raw] : undefined
+  const list = typeof raw === 'string' ? [raw] : typeof raw === 'object' && !('get' in raw) ? raw : undefined
   if (list === undefined) complain(`${show(raw)} is not a list`)
   else if (list.length === 0 && setting.required === true) complain('is required and may not be empty')
   return list ?? []
@@ -224,15 +225,15 @@ function listOf(setting: Setting, raw: RawValue, complain: (message: string) => 
 
 function recordOf(raw: RawValue, complain: (message: string) => void): Readonly<Record<string, string>> {
   const record = emptyRecord()
-  if (raw instanceof Map) {
-    for (const [key, value] of raw) record[key] = value
-    return record
-  }
-  if (!Array.isArray(raw)) {
+  if (typeof raw !== 'object') {
     complain(`${show(raw)} is not a map of keys and values`)
     return record
   }
-  for (const pair of raw as readonly string[]) {
+  if ('get' in raw) {
+    for (const [key, value] of raw) record[key] = value
+    return record
+  }
+  for (const pair of raw) {
     const equals = pair.indexOf('=')
     if (equals < 1) complain(`${show(pair)} is not key=value`)
     else record[pair.slice(0, equals)] = pair.slice(equals + 1)
@@ -254,96 +255,4 @@ function flagValue(setting: Setting, value: unknown): RawValue | undefined {
   if (typeof value === 'string' || typeof value === 'boolean') return value
   if (Array.isArray(value) && (setting.kind === 'list' || setting.kind === 'map')) return value.map(String)
   return undefined
-}
-
-// The file.
-
-interface FileValue {
-  readonly line: number
-  /** undefined when a problem was already reported for it. */
-  readonly raw: RawValue | undefined
-}
-
-function readFile(table: SettingTable, text: string, problems: SettingProblem[]): Map<string, FileValue> {
-  const values = new Map<string, FileValue>()
-  if (text.length > FILE_CHARACTERS_MAX) {
-    problems.push({ line: 1, key: '', message: `the file is longer than ${FILE_CHARACTERS_MAX} characters` })
-    return values
-  }
-  const counter = new LineCounter()
-  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false })
-  const lineAt = (position: number): number => counter.linePos(position).line
-  let isReadable = true
-  for (const error of document.errors) {
-    if (error.code !== 'DUPLICATE_KEY') isReadable = false
-    problems.push({ line: lineAt(error.pos[0]), key: '', message: `not valid YAML: ${error.message}` })
-  }
-  const root = document.contents
-  if (!isReadable || root === null) return values
-  if (!isMap(root)) {
-    if (!isScalar(root) || root.value !== null) problems.push({ line: 1, key: '', message: 'the file is not a map of keys and values' })
-    return values
-  }
-  for (const pair of root.items) {
-    const key = isScalar(pair.key) ? String(pair.key.value) : '?'
-    const line = lineAt((pair.key as Node).range?.[0] ?? 0)
-    if (!Object.hasOwn(table, key)) {
-      problems.push({ line, key, message: unknownKey(key, Object.keys(table)) })
-    } else if (!values.has(key)) {
-      values.set(key, { line, raw: rawOf(document, pair.value, (message) => problems.push({ line, key, message })) })
-    }
-  }
-  return values
-}
-
-function rawOf(document: Document, node: unknown, complain: (message: string) => void): RawValue | undefined {
-  const target = isAlias(node) ? node.resolve(document) : node
-  if (isScalar(target)) return scalarOf(target, complain)
-  if (isSeq(target)) {
-    const list = target.items.map((item) => scalarOf(item, complain))
-    return list.every((item) => item !== undefined) ? list.map(String) : undefined
-  }
-  if (isMap(target)) {
-    const pairs = target.items.map((pair) => [scalarOf(pair.key, complain), scalarOf(pair.value, complain)] as const)
-    return pairs.every(([key, value]) => key !== undefined && value !== undefined)
-      ? new Map(pairs.map(([key, value]) => [String(key), String(value)]))
-      : undefined
-  }
-  complain('has no value')
-  return undefined
-}
-
-/** Numbers keep the digits that were written: a host name `0123` must not become 123. */
-function scalarOf(node: unknown, complain: (message: string) => void): string | boolean | undefined {
-  if (!isScalar(node)) {
-    complain('holds something nested where a plain value is meant')
-    return undefined
-  }
-  if (typeof node.value === 'string' || typeof node.value === 'boolean') return node.value
-  if (node.value !== null) return node.source ?? String(node.value)
-  complain('has no value')
-  return undefined
-}
-
-function unknownKey(key: string, known: readonly string[]): string {
-  const plain = (name: string): string => name.replace(/[-_]/g, '').toLowerCase()
-  const ranked = known.map((name) => ({ name, distance: editDistance(plain(key), plain(name)) })).sort((a, b) => a.distance - b.distance)
-  const nearest = ranked[0]
-  const isNear = nearest !== undefined && nearest.distance <= Math.max(1, Math.floor(nearest.name.length / 3))
-  return isNear ? `unknown key; did you mean ${nearest.name}?` : 'unknown key'
-}
-
-/** Levenshtein; keys are short, and longer ones are cut so that a hostile file costs nothing. */
-function editDistance(a: string, b: string): number {
-  const [left, right] = [a.slice(0, 64), b.slice(0, 64)]
-  let row = Array.from({ length: right.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= left.length; i += 1) {
-    const next = [i]
-    for (let j = 1; j <= right.length; j += 1) {
-      const replaced = (row[j - 1] ?? 0) + (left[i - 1] === right[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row[right.length] ?? 0
 }
