@@ -10,7 +10,7 @@ import { encodeSourceHeader, sourceHeaderSize, type SourceHeader } from '../../s
 import { toOffset, toPosition } from '../../shared/types.ts'
 import { hasNativeZstd, loadZstd, type Zstd } from '../../shared/zstd.ts'
 
-const CONTENT_MAX = 8 * 1024 * 1024
+const CONTENT_MAX = 2 * 1024 * 1024
 const source: SourceHeader = {
   streamId: Buffer.alloc(16, 7),
   agentId: 'agent-1', host: 'web-1', path: '/var/log/app.log',
@@ -146,10 +146,10 @@ test.runIf(hasNativeZstd())('frames of node:zlib and zstd-codec are read by each
   const native = await loadZstd()
   const wasm = await loadZstd({ codec: 'zstd-codec' })
   for (const raw of [Buffer.from('a'), Buffer.alloc(300_000, 'tailrace '), readFileSync(new URL(import.meta.url))]) {
-    for (const level of [1, 3, 9]) {
-      expect(wasm.decompressSync(native.compressSync(raw, level), CONTENT_MAX)).toEqual(raw)
-      expect(wasm.decompressSync(await native.compress(raw, level), CONTENT_MAX)).toEqual(raw)
-      expect(native.decompressSync(wasm.compressSync(raw, level), CONTENT_MAX)).toEqual(raw)
+    for (const level of [1, 3]) {
+      expect(wasm.decompressSync(native.compressSync(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
+      expect(wasm.decompressSync(await native.compress(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
+      expect(native.decompressSync(wasm.compressSync(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
     }
   }
 })
