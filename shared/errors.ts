@@ -47,6 +47,8 @@ const codes = {
   STORAGE_ERROR: { status: 500, kafka: 56, retryable: false },
   CORRUPT_DATA: { status: 500, kafka: 56, retryable: false },
   LOCKED: { status: 500, kafka: 56, retryable: false },
+  CANNOT_LISTEN: { status: 500, kafka: -1, retryable: false },
+  NOT_PERMITTED: { status: 500, kafka: -1, retryable: false },
   RESTORE_REQUIRED: { status: 503, kafka: 56, retryable: false },
   // Met as a client.
   CANNOT_CONNECT: { status: 502, kafka: 8, retryable: true },

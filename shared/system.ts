@@ -67,7 +67,8 @@ export interface FileLock {
 
 /** Rejections are the platform's own errors with `code` (ENOENT, ENOSPC, EEXIST …); callers translate with errnoOf. */
 export interface FileSystem {
-  open(path: string, mode: OpenMode): Promise<FileHandle>
+  /** `permissions` counts only for a file that this call makes; default 0o640. */
+  open(path: string, mode: OpenMode, permissions?: number): Promise<FileHandle>
   /** undefined when nothing is there. Does not follow a final symlink unless told. */
   stat(path: string, options?: { followSymlinks?: boolean }): Promise<FileStat | undefined>
   /** Entries in no particular order; rejects with ENOENT or ENOTDIR. */
@@ -98,7 +99,7 @@ export interface WatchEvent {
 }
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'PUT' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE'
   readonly url: string
   readonly headers?: Readonly<Record<string, string>>
   /** Buffers are sent one after another with a Content-Length of their sum; they must not change before the answer. */

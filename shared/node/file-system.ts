@@ -21,7 +21,7 @@ const DIRECTORY_MODE = 0o750
 
 export function nodeFileSystem(): FileSystem {
   return {
-    open: async (path, mode) => wrapHandle(await fs.open(path, flagsOf[mode], CREATE_MODE)),
+    open: async (path, mode, permissions = CREATE_MODE) => wrapHandle(await fs.open(path, flagsOf[mode], permissions)),
     stat: statPath,
     list: async (path) => (await fs.readdir(path, { withFileTypes: true })).map(toEntry),
     makeDirectory: async (path) => {
