@@ -281,10 +281,11 @@ export class RecordsBuilder {
 
   /**
    * `capacity`: bytes of the records section, at most. `key`: the record key of every record. `sourceHeaderBytes`:
-   * size of the `tr` header of the first record, 0 for none.
+   * size of the `tr` header of the first record, 0 for none. `buffer`: memory of the caller's to build in, of at least
+   * `capacity` bytes, so that builders of many keys share a few buffers.
    */
-  constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number }) {
-    this.buffer = Buffer.allocUnsafe(options.capacity)
+  constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number; buffer?: Buffer }) {
+    this.buffer = options.buffer?.subarray(0, options.capacity) ?? Buffer.allocUnsafe(options.capacity)
     this.key = options.key
     this.sourceHeaderBytes = options.sourceHeaderBytes
   }
