@@ -9,7 +9,7 @@ const programs = {
   'tailrace-collector': 'collector/main.ts',
   tailrace: 'collector/cli/main.ts',
   'scan-worker': 'collector/query/scan-worker.ts',
-  demo: 'test/demo/main.ts',
+  demo: 'packaging/demo/main.ts',
   bench: 'test/bench/main.ts',
 }
 
