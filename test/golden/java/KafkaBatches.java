@@ -8,6 +8,7 @@ import java.util.HexFormat;
 import java.util.List;
 import org.apache.kafka.clients.producer.internals.BuiltInPartitioner;
 import org.apache.kafka.common.compress.Compression;
+import org.apache.kafka.common.errors.CorruptRecordException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.record.CompressionType;
@@ -43,8 +44,18 @@ public final class KafkaBatches {
     public static void main(String[] args) throws IOException {
         switch (args[0]) {
             case "write" -> write(Path.of(args[1]));
-            case "read" -> System.out.println(describeAll(ByteBuffer.wrap(Files.readAllBytes(Path.of(args[1])))));
+            case "read" -> read(Path.of(args[1]));
             default -> throw new IllegalArgumentException("write DIR | read FILE");
+        }
+    }
+
+    private static void read(Path file) throws IOException {
+        try {
+            System.out.println(describeAll(ByteBuffer.wrap(Files.readAllBytes(file))));
+        } catch (CorruptRecordException error) {
+            // Caught because it has no stack trace, over which Java's source launcher would stumble.
+            System.err.println("CorruptRecordException: " + error.getMessage());
+            System.exit(1);
         }
     }
 

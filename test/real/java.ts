@@ -1,0 +1,43 @@
+/**
+ * Kafka's own code as a judge: fetches its jars once by Maven and runs its classes. Where Java or Maven are absent, the
+ * suites say so loudly and skip.
+ */
+import { execFile, execFileSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+
+/** Why Kafka's code can't run here, or undefined when it can. The answer is printed, since a quiet skip looks like a pass. */
+export function reasonToSkip(suite: string): string | undefined {
+  const missing = (['java', 'mvn'] as const).filter((tool) => !isInstalled(tool))
+  if (missing.length === 0) return undefined
+  const reason = `${missing.join(' and ')} not found: Kafka's own code can't check our bytes on this machine`
+  console.warn(`\n*** SKIPPED ${suite}: ${reason} ***\n`)
+  return reason
+}
+
+function isInstalled(tool: string): boolean {
+  try {
+    execFileSync(tool, ['-version'], { stdio: 'ignore', timeout: 60_000 })
+    return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return false
+    throw new Error(`${tool} -version failed, so it is there but broken`, { cause: error })
+  }
+}
+
+/** The class path of everything that Kafka's broker, client and tools need. */
+export async function kafkaClassPath(): Promise<string> {
+  const script = fileURLToPath(new URL('fetch-jars.sh', import.meta.url))
+  const { stdout } = await run('bash', [script, 'kafka'], { timeout: 600_000 })
+  return `${stdout.trim()}/*`
+}
+
+/** Runs a main class, or a `.java` source file, and answers what it printed. */
+export async function runJava(classPath: string, main: string, args: readonly string[]): Promise<string> {
+  const { stdout } = await run('java', ['-Xmx512m', '-cp', classPath, main, ...args], { maxBuffer: OUTPUT_BYTES_MAX, timeout: 300_000 })
+  return stdout
+}
