@@ -4,6 +4,7 @@
  * flock, and an abstract socket would not cross network namespaces. Processes that share the folder but not the
  * process table (two containers) are told apart by host name and never break each other's lock.
  */
+import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { AppError, errnoOf } from '../errors.ts'
@@ -13,7 +14,7 @@ const ATTEMPTS_MAX = 5
 
 export async function lockFile(path: string): Promise<FileLock> {
   const mine = await describeProcess(process.pid)
-  const temporary = `${path}.${process.pid}`
+  const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
   await fs.writeFile(temporary, `${mine}\n`, { mode: 0o644 })
   try {
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
@@ -21,8 +22,7 @@ export async function lockFile(path: string): Promise<FileLock> {
       const holder = await readHolder(path)
       if (holder === undefined) continue
       if (await isAlive(holder)) throw held(path, holder)
-      // Stale. Two starters may both get here: the rename lets only one of them take the old file away.
-      await fs.rename(path, `${temporary}.stale`).then(() => fs.unlink(`${temporary}.stale`), ignoreMissing)
+      await takeAway(path, holder, `${temporary}.stale`)
     }
   } finally {
     await fs.unlink(temporary).catch(ignoreMissing)
@@ -38,6 +38,21 @@ async function tryLink(from: string, to: string): Promise<boolean> {
     if (errnoOf(error) === 'EEXIST') return false
     throw error
   }
+}
+
+/**
+ * Moves a stale lock out of the way. Between the look and the move another starter may have put its own lock there: what
+ * was moved is read again, and a lock that is not the stale one goes back.
+ */
+async function takeAway(path: string, staleHolder: string, aside: string): Promise<void> {
+  try {
+    await fs.rename(path, aside)
+  } catch (error) {
+    ignoreMissing(error)
+    return
+  }
+  if ((await readHolder(aside)) !== staleHolder) await fs.link(aside, path)
+  await fs.unlink(aside)
 }
 
 async function readHolder(path: string): Promise<string | undefined> {

@@ -1,0 +1,82 @@
+import { createServer, type Server } from 'node:http'
+import { createServer as createTcpServer } from 'node:net'
+import { once } from 'node:events'
+import { afterEach, expect, test } from 'vitest'
+import { undiciHttpClient } from '../../../shared/node/http-client.ts'
+
+const cleanUps: Array<() => Promise<unknown>> = []
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp()
+})
+
+async function listen(server: Pick<Server, 'listen' | 'close' | 'address' | 'once'>): Promise<string> {
+  server.listen(0, '127.0.0.1')
+  await new Promise<void>((resolve) => server.once('listening', resolve))
+  cleanUps.push(() => new Promise((resolve) => server.close(resolve)))
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return `http://127.0.0.1:${address.port}`
+}
+
+function client(): ReturnType<typeof undiciHttpClient> {
+  const made = undiciHttpClient({ connectTimeoutMs: 1_000 })
+  cleanUps.push(() => made.close())
+  return made
+}
+
+async function textOf(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const pieces: Uint8Array[] = []
+  for await (const piece of body) pieces.push(piece)
+  return Buffer.concat(pieces).toString()
+}
+
+test('sends several buffers as one body with its length, and reads the answer', async () => {
+  const server = createServer((request, response) => {
+    const pieces: Buffer[] = []
+    request.on('data', (piece: Buffer) => pieces.push(piece))
+    request.on('end', () => {
+      response.setHeader('X-Mixed', 'yes')
+      response.end(`${request.headers['content-length']} ${Buffer.concat(pieces).toString()} ${request.method} ${request.url}`)
+    })
+  })
+  const url = await listen(server)
+  const answer = await client().request({ method: 'POST', url: `${url}/a/b?c=d`, body: [Buffer.from('one'), Buffer.from('two')] })
+  expect([answer.status, answer.headers.get('x-mixed'), await textOf(answer.body)]).toEqual([200, 'yes', '6 onetwo POST /a/b?c=d'])
+})
+
+test('nobody listening is CANNOT_CONNECT: the request was certainly not processed', async () => {
+  await expect(client().request({ method: 'GET', url: 'http://127.0.0.1:9/' })).rejects.toMatchObject({ code: 'CANNOT_CONNECT', retryable: true })
+})
+
+test('a connection that breaks after the request is UNKNOWN_OUTCOME: it may have been processed', async () => {
+  const server = createTcpServer((socket) => {
+    socket.once('data', () => socket.destroy())
+    socket.on('error', () => socket.destroy())
+  })
+  const url = await listen(server as unknown as Server)
+  await expect(client().request({ method: 'POST', url, body: [Buffer.from('x')] })).rejects.toMatchObject({ code: 'UNKNOWN_OUTCOME' })
+})
+
+test('a body that breaks in the middle rejects while it is read', async () => {
+  const server = createServer((_request, response) => {
+    response.writeHead(200, { 'content-length': '100' })
+    response.write('half')
+    setImmediate(() => response.destroy())
+  })
+  const url = await listen(server)
+  const answer = await client().request({ method: 'GET', url })
+  await expect(textOf(answer.body)).rejects.toMatchObject({ code: 'UNKNOWN_OUTCOME' })
+})
+
+test('an answer that does not come ends by its timeout, an aborted request by its signal', async () => {
+  const server = createServer(() => undefined)
+  const url = await listen(server)
+  cleanUps.push(async () => server.closeAllConnections())
+  await expect(client().request({ method: 'GET', url, headersTimeoutMs: 50 })).rejects.toMatchObject({ code: 'UNKNOWN_OUTCOME' })
+  const abort = new AbortController()
+  const pending = client().request({ method: 'GET', url, signal: abort.signal })
+  const arrived = once(server, 'request')
+  await arrived
+  abort.abort()
+  await expect(pending).rejects.toMatchObject({ code: 'ABORTED' })
+})
