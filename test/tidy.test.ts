@@ -77,6 +77,9 @@ const violations: readonly (readonly [rule: string, path: string, source: string
   ['package-home', 'agent/a.ts', `import leftPad from 'left-pad'`],
   ['effect', 'agent/a.ts', `import { readFile } from 'node:fs/promises'`],
   ['effect', 'collector/http/a.ts', `import { createServer } from 'node:http'`],
+  ['effect', 'collector/http/a.ts', `import { type Server, createServer } from 'node:http'`],
+  ['effect', 'collector/http/a.ts', `import { isIP, connect } from 'node:net'`],
+  ['effect', 'collector/http/a.ts', `import 'node:net'`],
   ['effect', 'agent/a.ts', `import { randomBytes } from 'node:crypto'`],
   ['effect', 'agent/a.ts', `import crypto from 'node:crypto'`],
   ['effect', 'agent/a.ts', `export const f = () => Date.now()`],
@@ -126,6 +129,8 @@ describe('the rules', () => {
     const source = [
       '/** A header. */',
       `import { createHash } from 'node:crypto'`,
+      `import { isIP } from 'node:net'`,
+      `import type { IncomingMessage } from 'node:http'`,
       `import { x } from '../shared/x.ts'`,
       'export const LIMIT = 5',
       'const table = { process: 1 } as const',

@@ -20,6 +20,7 @@ export const seams: readonly Seam[] = [
     reason: 'the real System: one file per source of nondeterminism',
   },
   { path: 'shared/node-system.ts', effects: ['process', 'random', 'clock', 'files', 'network', 'console'], reason: 'puts the real System together' },
+  { path: 'shared/http-exchange.ts', effects: ['network'], reason: 'one request and its answer on a socket of http-server.ts' },
   { path: 'shared/http-server.ts', effects: ['network', 'clock'], reason: 'adapter from node:http to handlers, with its timeouts' },
   { path: 'shared/daemon.ts', effects: ['process', 'clock', 'console'], reason: 'signals, exit codes and the watchdog of a process' },
   { path: 'agent/main.ts', effects: ['process', 'console', 'files'], reason: 'entry: reads argv, builds the System' },
@@ -27,7 +28,7 @@ export const seams: readonly Seam[] = [
   { path: 'collector/main.ts', effects: ['process', 'console', 'files'], reason: 'entry: reads argv, builds the System' },
   { path: 'collector/cli/main.ts', effects: ['process', 'console', 'files'], reason: 'entry: reads argv, builds the System' },
   {
-    path: 'collector/export/streaming-http.ts',
+    path: 'shared/streaming-http.ts',
     effects: ['network', 'clock'],
     reason: 'DataNode leg on node:http, because undici dies on the 100 Continue that a DataNode always sends',
   },

@@ -1,21 +1,38 @@
 /** Who may import whom (the house's floor plan), and which package lives where. */
 import { posix } from 'node:path'
-import { Visitor } from 'vite'
+import { Visitor, type ESTree } from 'vite'
 import { packageHomes, seams, type Effect } from './exceptions.ts'
 import { isTest, type Finding, type SourceFile } from './source-tree.ts'
 
 interface Import {
   readonly specifier: string
   readonly line: number
+  /** `import type`, or nothing but names that are pure functions: no effect can come of it. */
+  readonly isHarmless: boolean
+}
+
+/** Pure parts of modules that are otherwise an effect. */
+const pureNames: Readonly<Record<string, readonly string[]>> = {
+  'node:net': ['isIP', 'isIPv4', 'isIPv6', 'BlockList', 'SocketAddress'],
+}
+
+function isHarmlessImport(node: ESTree.ImportDeclaration): boolean {
+  if (node.importKind === 'type') return true
+  const pure = pureNames[node.source.value] ?? []
+  return node.specifiers.length > 0 && node.specifiers.every(
+    (specifier) =>
+      specifier.type === 'ImportSpecifier' &&
+      (specifier.importKind === 'type' || (specifier.imported.type === 'Identifier' && pure.includes(specifier.imported.name))),
+  )
 }
 
 export function importsOf(file: SourceFile): readonly Import[] {
   const found: Import[] = []
-  const add = (source: { readonly value: unknown; readonly start: number } | null): void => {
-    if (source !== null && typeof source.value === 'string') found.push({ specifier: source.value, line: file.lineOf(source.start) })
+  const add = (source: { readonly value: unknown; readonly start: number } | null, isHarmless = false): void => {
+    if (source !== null && typeof source.value === 'string') found.push({ specifier: source.value, line: file.lineOf(source.start), isHarmless })
   }
   new Visitor({
-    ImportDeclaration: (node) => add(node.source),
+    ImportDeclaration: (node) => add(node.source, isHarmlessImport(node)),
     ExportNamedDeclaration: (node) => add(node.source),
     ExportAllDeclaration: (node) => add(node.source),
     ImportExpression: (node) => {
@@ -127,7 +144,7 @@ function findPackageImports(file: SourceFile, imported: Import): readonly Findin
   const { specifier, line } = imported
   const findings: Finding[] = []
   const effect = builtinEffects[specifier] ?? builtinEffects[packageOf(specifier)]
-  if (effect !== undefined && !isAllowedEffect(file.path, effect)) {
+  if (effect !== undefined && !imported.isHarmless && !isAllowedEffect(file.path, effect)) {
     findings.push({ rule: 'effect', path: file.path, line, text: `imports ${specifier} (${effect}): effects go through System, or simulation can't replace them` })
   }
   if (specifier.startsWith('node:') || isTest(file.path) || file.path.startsWith('packaging/')) return findings
