@@ -4,13 +4,15 @@
  * flock, and an abstract socket would not cross network namespaces. Processes that share the folder but not the
  * process table (two containers) are told apart by host name and never break each other's lock.
  */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import * as fs from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { hostname } from 'node:os'
 import { AppError, errnoOf } from '../errors.ts'
 import type { FileLock } from '../system.ts'
 
-const ATTEMPTS_MAX = 5
+const ATTEMPTS_MAX = 100
 
 export async function lockFile(path: string): Promise<FileLock> {
   const mine = await describeProcess(process.pid)
@@ -22,7 +24,7 @@ export async function lockFile(path: string): Promise<FileLock> {
       const holder = await readHolder(path)
       if (holder === undefined) continue
       if (await isAlive(holder)) throw held(path, holder)
-      await takeAway(path, holder, `${temporary}.stale`)
+      await takeAway(path, holder)
     }
   } finally {
     await fs.unlink(temporary).catch(ignoreMissing)
@@ -41,18 +43,25 @@ async function tryLink(from: string, to: string): Promise<boolean> {
 }
 
 /**
- * Moves a stale lock out of the way. Between the look and the move another starter may have put its own lock there: what
- * was moved is read again, and a lock that is not the stale one goes back.
+ * Removes a stale lock. Between a look and a removal another starter may have put its own lock there, so both happen
+ * under a guard that only one process has at a time and that the kernel takes back when it dies: an abstract socket.
  */
-async function takeAway(path: string, staleHolder: string, aside: string): Promise<void> {
+async function takeAway(path: string, staleHolder: string): Promise<void> {
+  const guard = createServer()
+  const name = createHash('sha256').update(path).digest('hex').slice(0, 32)
+  guard.listen(`\0tailrace-lock-${name}`)
   try {
-    await fs.rename(path, aside)
+    await once(guard, 'listening')
   } catch (error) {
-    ignoreMissing(error)
-    return
+    if (errnoOf(error) === 'EADDRINUSE') return // another starter is at it: look again
+    throw error
   }
-  if ((await readHolder(aside)) !== staleHolder) await fs.link(aside, path)
-  await fs.unlink(aside)
+  try {
+    if ((await readHolder(path)) === staleHolder) await fs.unlink(path)
+  } finally {
+    guard.close()
+    await once(guard, 'close')
+  }
 }
 
 async function readHolder(path: string): Promise<string | undefined> {
