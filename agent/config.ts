@@ -1,0 +1,151 @@
+/**
+ * Settings of the agent: the table that the YAML reader and the flags are made of, and the typed config that everything
+ * else sees. Rules between keys are checked here; reading the file is main.ts's.
+ */
+import type { SettingProblem, SettingTable, SettingValues } from '../shared/settings.ts'
+import { AGENT_ADMIN_PORT, isTopicName, wireLimits } from '../shared/wire.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+export const agentSettings = {
+  collector: { kind: 'string', required: true, help: 'address of the collector, such as http://127.0.0.1:4280' },
+  topic: { kind: 'string', required: true, help: 'topic that the lines go to' },
+  files: { kind: 'list', required: true, help: 'globs of the files to follow; ** spans directories' },
+  exclude: {
+    kind: 'list',
+    default: ['*.gz', '*.zst', '*.xz', '*.bz2', '*.journal', '*.journal~', 'wtmp', 'btmp', 'lastlog'],
+    help: 'globs of files to leave alone; one without a slash is matched against the name',
+  },
+  startAt: { kind: 'choice', choices: ['beginning', 'end'], default: 'beginning', help: 'where files that are there at the start and unknown to the collector begin' },
+  ignoreOlder: { kind: 'duration', min: 1000, help: 'leave unknown files alone that were not written for so long' },
+  followSymlinks: { kind: 'boolean', help: 'follow symbolic links to files and directories' },
+  agentId: { kind: 'string', help: 'name of this agent; a new one begins all files anew (default: the host name)' },
+  host: { kind: 'string', help: 'host in the record keys (default: the host name)' },
+  lineBytesMax: { kind: 'bytes', default: '512KiB', min: 256, max: 768 * KIB, help: 'longer lines are cut into parts' },
+  batchBytesMax: { kind: 'bytes', default: '1MiB', min: 16 * KIB, max: 4 * MIB, help: 'raw size of a batch' },
+  lingerMs: { kind: 'duration', default: '20ms', max: 60_000, help: 'gap between batches of one file at first' },
+  lingerMsMax: { kind: 'duration', default: '250ms', max: 60_000, help: 'gap between batches of one file under steady load' },
+  memory: { kind: 'bytes', default: '16MiB', min: 4 * MIB, max: 4096 * MIB, help: 'bytes of all buffers together' },
+  unterminatedAfter: { kind: 'duration', default: '30s', min: 100, help: 'ship a line without a newline after so much quiet' },
+  rotateGrace: { kind: 'duration', default: '10s', min: 100, help: 'keep a rotated or deleted file open until it was quiet for so long' },
+  sweepInterval: { kind: 'duration', default: '1s', min: 20, max: 60_000, help: 'how often directories are looked at, watched or not' },
+  watch: { kind: 'boolean', default: true, help: 'watch directories for changes; the sweep alone does where that is off' },
+  openFilesMax: { kind: 'integer', default: 1000, min: 16, max: 100_000, help: 'descriptors held at most' },
+  compress: { kind: 'choice', choices: ['fast', 'default', 'best'], default: 'default', help: 'how hard zstd works' },
+  rateLimit: { kind: 'bytes', min: 64 * KIB, help: 'source bytes a second at most, for catching up' },
+  token: { kind: 'string', help: 'bearer token; TAILRACE_TOKEN or tokenFile keep it out of the process list' },
+  tokenFile: { kind: 'string', help: 'file that holds the bearer token; read again when it changes' },
+  tlsCaFile: { kind: 'string', help: 'certificates that the collector may be signed by' },
+  tlsCertFile: { kind: 'string', help: 'client certificate' },
+  tlsKeyFile: { kind: 'string', help: 'key of the client certificate' },
+  admin: { kind: 'string', default: `127.0.0.1:${AGENT_ADMIN_PORT}`, help: 'address of metrics and status; "off" for none' },
+  once: { kind: 'boolean', help: 'ship to the end of what is there, then exit' },
+  reship: { kind: 'boolean', help: 'ship every file from its beginning once more' },
+  logLevel: { kind: 'choice', choices: ['debug', 'info', 'warn', 'error'], default: 'info', help: 'what the agent says about itself' },
+} as const satisfies SettingTable
+
+export type AgentSettings = SettingValues<typeof agentSettings>
+
+export interface InputConfig {
+  readonly topic: string
+  readonly files: readonly string[]
+  readonly exclude: readonly string[]
+  readonly startAt: 'beginning' | 'end'
+  readonly ignoreOlderMs: number | undefined
+  readonly followSymlinks: boolean
+}
+
+export interface AgentConfig {
+  readonly collectorUrl: string
+  readonly inputs: readonly InputConfig[]
+  readonly agentId: string
+  readonly host: string
+  readonly lineBytesMax: number
+  readonly batchBytesMax: number
+  readonly lingerMs: number
+  readonly lingerMsMax: number
+  readonly memoryBytes: number
+  readonly unterminatedAfterMs: number
+  readonly rotateGraceMs: number
+  readonly sweepMs: number
+  readonly isWatching: boolean
+  readonly openFilesMax: number
+  readonly compressLevel: number
+  readonly rateLimitBytes: number | undefined
+  readonly isOnce: boolean
+  readonly isReship: boolean
+}
+
+/** zstd levels: `fast` is measured in the bench; the step to `best` costs about ten times the CPU. */
+const compressLevels = { fast: 1, default: 1, best: 9 } as const
+
+/** What must hold between keys, as problems of the same form as the engine's own. */
+export function checkAgentSettings(values: Partial<AgentSettings>, lines: ReadonlyMap<string, number>): SettingProblem[] {
+  const problems: SettingProblem[] = []
+  const complain = (key: string, message: string): void => {
+    problems.push({ line: lines.get(key), key, message })
+  }
+  const { collector, topic, files, lineBytesMax, batchBytesMax, lingerMs, lingerMsMax, memory } = values
+  if (collector !== undefined && !isCollectorUrl(collector)) complain('collector', 'must be http://host:port or https://host:port')
+  if (topic !== undefined && !isTopicName(topic)) complain('topic', 'must have 1 to 200 of a-z A-Z 0-9 . _ - and not begin with a dot')
+  for (const glob of files ?? []) if (!glob.startsWith('/')) complain('files', `${glob} must begin with a slash`)
+  if (lineBytesMax !== undefined && batchBytesMax !== undefined && lineBytesMax + RECORD_BYTES_EXTRA > batchBytesMax) {
+    complain('lineBytesMax', 'must be at least 16KiB below batchBytesMax, so that one line always fits a batch')
+  }
+  if (lingerMs !== undefined && lingerMsMax !== undefined && lingerMs > lingerMsMax) complain('lingerMs', 'must not be over lingerMsMax')
+  if (memory !== undefined && batchBytesMax !== undefined && memory < 4 * batchBytesMax) complain('memory', 'must be at least four times batchBytesMax')
+  if (values.tokenFile !== undefined && values.token !== undefined) complain('token', 'give token or tokenFile, not both')
+  if ((values.tlsCertFile === undefined) !== (values.tlsKeyFile === undefined)) complain('tlsCertFile', 'needs tlsKeyFile, and the other way round')
+  if (values.host !== undefined && values.host.includes(':')) complain('host', 'must not hold a colon')
+  if (values.admin !== undefined && values.admin !== 'off' && parseAddress(values.admin) === undefined) complain('admin', 'must be host:port or off')
+  return problems
+}
+
+/** Key, headers and lengths around a line's bytes. */
+const RECORD_BYTES_EXTRA = 16 * KIB
+
+function isCollectorUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const url = new URL(text)
+  return (url.protocol === 'http:' || url.protocol === 'https:') && url.pathname === '/' && url.search === ''
+}
+
+/** `host:port`; a port of 0 lets the kernel choose. */
+export function parseAddress(text: string): { host: string; port: number } | undefined {
+  const match = /^(\[[0-9a-f:]+\]|[^:\s]+):([0-9]{1,5})$/i.exec(text)
+  if (match?.[1] === undefined || Number(match[2]) > 65_535) return undefined
+  return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]) }
+}
+
+export function agentConfig(values: AgentSettings, hostName: string): AgentConfig {
+  return {
+    collectorUrl: values.collector.replace(/\/$/, ''),
+    inputs: [
+      {
+        topic: values.topic,
+        files: values.files,
+        exclude: values.exclude,
+        startAt: values.startAt,
+        ignoreOlderMs: values.ignoreOlder,
+        followSymlinks: values.followSymlinks,
+      },
+    ],
+    agentId: values.agentId ?? hostName,
+    host: values.host ?? hostName,
+    lineBytesMax: values.lineBytesMax,
+    batchBytesMax: Math.min(values.batchBytesMax, wireLimits.batchContentBytesMax),
+    lingerMs: values.lingerMs,
+    lingerMsMax: values.lingerMsMax,
+    memoryBytes: values.memory,
+    unterminatedAfterMs: values.unterminatedAfter,
+    rotateGraceMs: values.rotateGrace,
+    sweepMs: values.sweepInterval,
+    isWatching: values.watch,
+    openFilesMax: values.openFilesMax,
+    compressLevel: compressLevels[values.compress],
+    rateLimitBytes: values.rateLimit,
+    isOnce: values.once,
+    isReship: values.reship,
+  }
+}

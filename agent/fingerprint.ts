@@ -1,0 +1,63 @@
+/**
+ * What a file's bytes say about its identity: hash of its head, hash of its tail at a position, both read from an open
+ * handle with bounded I/O. Reads only; nothing is remembered here.
+ */
+import { headHash, NO_TAIL_HASH, tailHash } from '../shared/hashes.ts'
+import { HEAD_BYTES_MAX, TAIL_BYTES_MAX } from '../shared/source-header.ts'
+import type { FileHandle } from '../shared/system.ts'
+
+/** Reads until `length` bytes or the end of the file; answers the bytes that are there. */
+export async function readFully(handle: FileHandle, target: Buffer, range: { position: number; length: number }): Promise<number> {
+  let done = 0
+  while (done < range.length) {
+    const count = await handle.read(target, { offset: done, length: range.length - done, position: range.position + done })
+    if (count === 0) break
+    done += count
+  }
+  return done
+}
+
+/** The first bytes of the file, at most 1 KiB. */
+export async function readHead(handle: FileHandle): Promise<Buffer> {
+  const head = Buffer.alloc(HEAD_BYTES_MAX)
+  return head.subarray(0, await readFully(handle, head, { position: 0, length: HEAD_BYTES_MAX }))
+}
+
+export function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: Buffer }): boolean {
+  if (expected.headLength > head.length) return false
+  return headHash(head.subarray(0, expected.headLength)).equals(expected.headHash)
+}
+
+/** undefined when the file is shorter than `position`. `scratch` holds at least 64 KiB. */
+export async function readTailHash(handle: FileHandle, position: number, scratch: Buffer): Promise<Buffer | undefined> {
+  if (position === 0) return NO_TAIL_HASH
+  const length = Math.min(TAIL_BYTES_MAX, position)
+  const count = await readFully(handle, scratch, { position: position - length, length })
+  return count < length ? undefined : tailHash(scratch.subarray(0, length))
+}
+
+/** Whether a stream's position can be adopted for this file: its bytes before the position hash equal. */
+export async function canAdopt(
+  handle: FileHandle,
+  stream: { headLength: number; headHash: Buffer; position: number; tailHash: Buffer },
+  bytes: { head: Buffer; scratch: Buffer },
+): Promise<boolean> {
+  if (!doesHeadMatch(bytes.head, stream)) return false
+  const tail = await readTailHash(handle, stream.position, bytes.scratch)
+  return tail !== undefined && tail.equals(stream.tailHash)
+}
+
+/**
+ * Whether the first `size` bytes of both files look equal: their heads and their last 64 KiB before `size`. For a copy
+ * that is just being made, which is a prefix of its original.
+ */
+export async function isPrefixOf(copy: FileHandle, original: FileHandle, size: number, scratch: Buffer): Promise<boolean> {
+  const copyHead = await readHead(copy)
+  const originalHead = await readHead(original)
+  const headLength = Math.min(copyHead.length, size)
+  if (originalHead.length < headLength) return false
+  if (!copyHead.subarray(0, headLength).equals(originalHead.subarray(0, headLength))) return false
+  const copyTail = await readTailHash(copy, size, scratch)
+  const originalTail = await readTailHash(original, size, scratch)
+  return copyTail !== undefined && originalTail !== undefined && copyTail.equals(originalTail)
+}

@@ -1,0 +1,73 @@
+/**
+ * Descriptors of source files: opened so that a FIFO or a symlink can't hurt, checked to be the file that was meant, and
+ * capped. A file that still has its name gives its descriptor back first; one that was rotated or deleted keeps it,
+ * because the bytes behind it can't be opened again.
+ */
+import { AppError } from '../shared/errors.ts'
+import type { FileHandle, Gauge, System } from '../shared/system.ts'
+import type { SourceFile } from './source-file.ts'
+
+export class Handles {
+  private readonly system: System
+  private readonly openMax: number
+  /** In order of last use, oldest first. */
+  private readonly open = new Set<SourceFile>()
+  private readonly held: Gauge
+
+  constructor(system: System, openMax: number) {
+    this.system = system
+    this.openMax = openMax
+    this.held = system.metrics.gauge('tailrace_agent_held_descriptors', 'Descriptors of source files that are open')
+  }
+
+  /** The file's handle. Rejects with NOT_FOUND when another file, or none, stands at its path now. */
+  async of(file: SourceFile): Promise<FileHandle> {
+    if (file.handle === undefined) {
+      await this.makeRoom(file)
+      const handle = await this.openChecked(file)
+      // Somebody else may have opened it while we waited.
+      if (file.handle === undefined) file.handle = handle
+      else await handle.close()
+    }
+    this.open.delete(file)
+    this.open.add(file)
+    this.held.set(this.open.size)
+    return file.handle
+  }
+
+  async close(file: SourceFile): Promise<void> {
+    const { handle } = file
+    file.handle = undefined
+    this.open.delete(file)
+    this.held.set(this.open.size)
+    await handle?.close()
+  }
+
+  async closeAll(): Promise<void> {
+    for (const file of [...this.open]) await this.close(file)
+  }
+
+  private async openChecked(file: SourceFile): Promise<FileHandle> {
+    const handle = await this.system.fs.open(file.openPath, 'readSource')
+    try {
+      const stat = await handle.stat()
+      if (stat.kind === 'file' && stat.inode === file.inode && stat.device === file.device) return handle
+      throw new AppError('NOT_FOUND', `${file.openPath} is another file now`)
+    } catch (error) {
+      await handle.close()
+      throw error
+    }
+  }
+
+  private async makeRoom(wanted: SourceFile): Promise<void> {
+    if (this.open.size < this.openMax) return
+    for (const file of this.open) {
+      if (file === wanted || file.isBusy || file.isDetached || !file.isListed) continue
+      await this.close(file)
+      return
+    }
+    throw new AppError('UNAVAILABLE', `${this.open.size} descriptors are held, all of rotated or busy files`, {
+      hint: 'raise openFilesMax, or find out why the collector does not take their bytes',
+    })
+  }
+}

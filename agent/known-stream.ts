@@ -1,0 +1,44 @@
+/**
+ * A stream as the collector describes it, in the types that the agent works with. Facts only; what they mean for a file
+ * is decided in identity.ts.
+ */
+import type { StreamInfo } from '../shared/wire.ts'
+
+export interface KnownStream {
+  /** Lower-case hex. */
+  readonly id: string
+  readonly topic: string
+  readonly inode: bigint
+  readonly birthtimeNs: bigint
+  readonly generation: number
+  readonly isSuperseded: boolean
+  readonly isOpen: boolean
+  readonly position: number
+  readonly tailHash: Buffer
+  readonly headLength: number
+  readonly headHash: Buffer
+  readonly recordCount: number
+  /** Path of the newest batch. */
+  readonly path: string
+  /** Path in the record key. */
+  readonly keyPath: string
+}
+
+export function knownStream(info: StreamInfo): KnownStream {
+  return {
+    id: info.id,
+    topic: info.topic,
+    inode: BigInt(info.inode),
+    birthtimeNs: BigInt(info.birthtimeNs),
+    generation: info.generation,
+    isSuperseded: info.superseded,
+    isOpen: info.open,
+    position: info.position,
+    tailHash: Buffer.from(info.tailHash, 'hex'),
+    headLength: info.headLength,
+    headHash: Buffer.from(info.headHash, 'hex'),
+    recordCount: info.records,
+    path: info.path,
+    keyPath: info.keyPath,
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The agent's standing with its collector: says hello before anything else, again after a connection was lost or the
+ * log epoch has changed, pins the cluster id for the life of the process, and retries with full jitter. Callers share
+ * one hello: whoever comes while it is under way waits for it.
+ */
+import { AppError, toAppError } from '../shared/errors.ts'
+import { retryDelayMs, type BackoffLimits } from '../shared/retry.ts'
+import type { System } from '../shared/system.ts'
+import type { CollectorClient, Greeting } from './collector-client.ts'
+
+export const retryLimits: BackoffLimits = { baseMs: 100, maxMs: 15_000 }
+
+export type SessionState =
+  | { readonly kind: 'not greeted' }
+  | { readonly kind: 'connected'; readonly greeting: Greeting }
+  | { readonly kind: 'lost'; readonly reason: AppError }
+
+export class Session {
+  state: SessionState = { kind: 'not greeted' }
+  private readonly system: System
+  private readonly client: CollectorClient
+  private readonly onGreeting: (greeting: Greeting) => void
+  private pinnedClusterId: string | undefined
+  private hello: Promise<Greeting> | undefined
+
+  constructor(system: System, client: CollectorClient, onGreeting: (greeting: Greeting) => void) {
+    this.system = system
+    this.client = client
+    this.onGreeting = onGreeting
+  }
+
+  /** Resolves once greeted. Rejects with ABORTED after the signal. */
+  ready(signal: AbortSignal): Promise<Greeting> {
+    if (this.state.kind === 'connected') return Promise.resolve(this.state.greeting)
+    this.hello ??= this.greetUntilAnswered(signal).finally(() => {
+      this.hello = undefined
+    })
+    return this.hello
+  }
+
+  /** The next `ready` says hello again. */
+  lost(reason: AppError): void {
+    if (this.state.kind === 'lost') return
+    this.system.log.warn('lost the collector', { code: reason.code, message: reason.message })
+    this.state = { kind: 'lost', reason }
+  }
+
+  /** Positions may have gone back: everything that we believe about them is asked again. */
+  seesEpoch(logEpoch: number): void {
+    if (this.state.kind !== 'connected' || this.state.greeting.logEpoch === logEpoch) return
+    this.lost(new AppError('REMOTE_ERROR', `the log epoch went from ${this.state.greeting.logEpoch} to ${logEpoch}`))
+  }
+
+  /** Runs a request until it succeeds; rejects when the collector refuses it for good or the signal fires. */
+  async call<T>(request: (client: CollectorClient) => Promise<T>, signal: AbortSignal): Promise<T> {
+    for (let attempt = 0; ; attempt += 1) {
+      await this.ready(signal)
+      try {
+        return await request(this.client)
+      } catch (thrown) {
+        const error = toAppError(thrown)
+        if (error.code === 'ABORTED' || !error.retryable) throw error
+        if (isConnectionLoss(error)) this.lost(error)
+        await this.pause(attempt, error, signal)
+      }
+    }
+  }
+
+  /** Ends only with an answer or the signal: a collector that is down for a week is waited for. */
+  private async greetUntilAnswered(signal: AbortSignal): Promise<Greeting> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const greeting = await this.client.hello(signal)
+        this.pin(greeting)
+        const before = this.state
+        this.state = { kind: 'connected', greeting }
+        if (before.kind !== 'connected') this.system.log.info('connected to the collector', { clusterId: greeting.clusterId, logEpoch: greeting.logEpoch })
+        this.onGreeting(greeting)
+        return greeting
+      } catch (thrown) {
+        const error = toAppError(thrown)
+        if (error.code === 'ABORTED') throw error
+        if (attempt === 0 || !error.retryable) this.system.log.warn('the collector does not greet', { code: error.code, message: error.message, hint: error.hint })
+        this.state = { kind: 'lost', reason: error }
+        // A refusal (wrong token, other cluster) can be put right over there, so it is asked again, but seldom.
+        await this.pause(error.retryable ? attempt : retryLimits.maxMs, error, signal)
+      }
+    }
+  }
+
+  private pin(greeting: Greeting): void {
+    this.pinnedClusterId ??= greeting.clusterId
+    if (this.pinnedClusterId === greeting.clusterId) return
+    throw new AppError('WRONG_CLUSTER', `the collector is cluster ${greeting.clusterId}, this agent began with ${this.pinnedClusterId}`, {
+      hint: 'restart the agent if the collector was replaced on purpose',
+    })
+  }
+
+  private async pause(attempt: number, error: AppError, signal: AbortSignal): Promise<void> {
+    const { clock, random } = this.system
+    await clock.sleep(retryDelayMs({ attempt, retryAfterMs: error.retryAfterMs, random: random.next() }, retryLimits), signal)
+  }
+}
+
+/** Errors after which the collector may have been restarted, so that a hello comes first. */
+export function isConnectionLoss(error: AppError): boolean {
+  return error.code === 'CANNOT_CONNECT' || error.code === 'UNKNOWN_OUTCOME'
+}

@@ -1,0 +1,109 @@
+/**
+ * One file that the agent follows: what it is, how far it was read, and why it is not read when it is not. An idle file
+ * keeps numbers and hashes only, no buffer. Mutable, used from one event loop; what may change over an await is checked
+ * again by whoever waited.
+ */
+import type { FileHandle, FileStat } from '../shared/system.ts'
+import type { TurnStart } from './batcher.ts'
+import type { InputConfig } from './config.ts'
+import type { Pace } from './pace.ts'
+import type { Stream } from './stream.ts'
+
+export type FileState =
+  /** Not tied to a stream yet. */
+  | { readonly kind: 'new' }
+  | { readonly kind: 'empty' }
+  /** It looks like a copy that is being made. */
+  | { readonly kind: 'waiting'; readonly sinceMs: number }
+  | { readonly kind: 'reading' }
+  /** An error that may pass; the position is kept. */
+  | { readonly kind: 'failing'; readonly reason: string; readonly retryAtMs: number; readonly attempts: number }
+  /** Somebody has to look at it. */
+  | { readonly kind: 'parked'; readonly reason: string }
+  /** By configuration. */
+  | { readonly kind: 'ignored'; readonly reason: string }
+
+/** How far a file was read for its stream. */
+export interface ReadCursor {
+  readonly stream: Stream
+  start: Omit<TurnStart, 'identity' | 'path'>
+}
+
+export interface SourceFileOptions {
+  readonly input: InputConfig
+  readonly path: string
+  /** Where to open it: differs from `path` for a followed symlink. */
+  readonly openPath: string
+  readonly stat: FileStat
+  readonly pace: Pace
+  readonly nowMs: number
+  /** Path in the record key of a new stream: the base path for a rotated file. */
+  readonly keyPath?: string
+  /** Not matched by the globs; followed because it carries on a stream that was. */
+  readonly isGuest?: boolean
+}
+
+export class SourceFile {
+  readonly input: InputConfig
+  readonly device: bigint
+  readonly inode: bigint
+  readonly birthtimeNs: bigint
+  readonly isGuest: boolean
+  path: string
+  openPath: string
+  keyPath: string
+  size: number
+  mtimeMs: number
+  handle: FileHandle | undefined
+  state: FileState = { kind: 'new' }
+  cursor: ReadCursor | undefined
+  /** Highest generation used for this file in this process. */
+  generationFloor = 0
+  /** This process saw the content shrink or change, so that the generation before may be superseded. */
+  wasChangeSeen = true
+  /** Seen by the last sweep, at this path. */
+  isListed = true
+  /** Its name is gone or belongs to another file now. */
+  isDetached = false
+  pace: Pace
+  /** Monotonic time of the last growth: quiet times count from here. */
+  lastGrowthMs: number
+  /** Bytes behind the position that have no newline yet. */
+  partialBytes = 0
+  /** The next turn takes an unterminated line as it is. */
+  wantsFinal = false
+  /** A turn is reading it. */
+  isBusy = false
+  /** It may have grown since its last turn began. */
+  isDirty = true
+  dueAtMs = 0
+
+  constructor(options: SourceFileOptions) {
+    this.input = options.input
+    this.device = options.stat.device
+    this.inode = options.stat.inode
+    this.birthtimeNs = options.stat.birthtimeNs
+    this.isGuest = options.isGuest ?? false
+    this.path = options.path
+    this.openPath = options.openPath
+    this.keyPath = options.keyPath ?? options.path
+    this.size = options.stat.size
+    this.mtimeMs = options.stat.mtimeMs
+    this.pace = options.pace
+    this.lastGrowthMs = options.nowMs
+  }
+
+  get position(): number {
+    return this.cursor?.start.position ?? 0
+  }
+
+  /** Everything that was read is stored, and there is nothing more to read. */
+  get isShipped(): boolean {
+    return this.cursor === undefined ? this.size === 0 : this.cursor.stream.isIdle && this.position >= this.size
+  }
+}
+
+/** One file on this machine, whatever its names are: hard links are followed once. */
+export function fileKey(file: { device: bigint; inode: bigint }, topic: string): string {
+  return `${topic} ${file.device} ${file.inode}`
+}

@@ -1,0 +1,56 @@
+/**
+ * One read turn of one file: reads from up to 64 KiB before the position, checks that those bytes are the ones it
+ * remembers (their tail hash), frames the lines behind it and moves the file's read position. A file that was truncated
+ * and refilled between two looks is seen, also when it has grown past the old position. Keeps no buffer between turns.
+ */
+import { tailHash } from '../shared/hashes.ts'
+import { TAIL_BYTES_MAX } from '../shared/source-header.ts'
+import type { FileHandle } from '../shared/system.ts'
+import { afterBatch, type Batcher, type FramedTurn, type Slot, type TurnBytes, type TurnStart } from './batcher.ts'
+import { readFully } from './fingerprint.ts'
+import type { ReadCursor, SourceFile } from './source-file.ts'
+
+export type TurnOutcome =
+  /** No whole line behind the position. */
+  | { readonly kind: 'nothing'; readonly partialBytes: number }
+  | {
+      readonly kind: 'framed'
+      readonly start: TurnStart
+      readonly bytes: TurnBytes
+      readonly framed: FramedTurn
+      /** More was there than fitted. */
+      readonly hasMore: boolean
+      readonly partialBytes: number
+    }
+  /** The bytes before the position are others, or are not there: this is not the file that we read. */
+  | { readonly kind: 'changed'; readonly how: 'shrunk' | 'rewritten' }
+
+export interface TurnOptions {
+  readonly handle: FileHandle
+  readonly slot: Slot
+  readonly batcher: Batcher
+  readonly nowMs: () => number
+}
+
+/** `file.cursor` is moved when the outcome is `framed`; the caller keeps the file from being read twice at a time. */
+export async function readTurn(file: SourceFile, cursor: ReadCursor, options: TurnOptions): Promise<TurnOutcome> {
+  const { slot, batcher } = options
+  const start: TurnStart = { ...cursor.start, identity: cursor.stream.identity, path: file.path }
+  const overlap = Math.min(TAIL_BYTES_MAX, start.position)
+  const wantsFinal = file.wantsFinal
+  const length = slot.window.length
+  const count = await readFully(options.handle, slot.window, { position: start.position - overlap, length })
+  if (count < overlap) return { kind: 'changed', how: 'shrunk' }
+  if (!tailHash(slot.window.subarray(0, overlap)).equals(start.tailHash)) return { kind: 'changed', how: 'rewritten' }
+  const fresh = count - overlap
+  const isAtEnd = count < length
+  const bytes: TurnBytes = { slot, overlap, fresh, isFinal: wantsFinal && isAtEnd, timestampMs: options.nowMs() }
+  const framed = batcher.frame(start, bytes)
+  if (isAtEnd) file.size = start.position + fresh
+  if (wantsFinal && isAtEnd) file.wantsFinal = false
+  if (framed === undefined) return { kind: 'nothing', partialBytes: fresh }
+  const { identity: _identity, path: _path, ...next } = afterBatch(start, framed)
+  cursor.start = next
+  const partialBytes = start.position + fresh - next.position
+  return { kind: 'framed', start, bytes, framed, hasMore: !isAtEnd || framed.isFull, partialBytes }
+}
