@@ -32,7 +32,8 @@ export const seams: readonly Seam[] = [
     effects: ['network', 'clock'],
     reason: 'DataNode leg on node:http, because undici dies on the 100 Continue that a DataNode always sends',
   },
-  { path: 'collector/query/regex-worker.ts', effects: ['threads'], reason: 'user regexes run in a worker' },
+  { path: 'collector/query/scan-worker.ts', effects: ['threads'], reason: 'entry of the worker in which user regexes run' },
+  { path: 'collector/query/worker-pool.ts', effects: ['threads'], reason: 'starts those workers' },
   { path: 'packaging/', effects: ['files', 'process', 'console', 'clock', 'network', 'random'], reason: 'build and demo programs, not part of a daemon' },
 ]
 
@@ -41,7 +42,7 @@ export const packageHomes: Readonly<Record<string, readonly string[]>> = {
   '@node-rs/crc32': ['shared/crc32c.ts'],
   chokidar: ['agent/directory-watcher.ts'],
   commander: ['agent/main.ts', 'collector/main.ts', 'collector/cli/', 'shared/settings.ts'],
-  picomatch: ['agent/'],
+  picomatch: ['agent/', 'collector/cli/'],
   'prom-client': ['shared/node/'],
   re2js: ['collector/query/'],
   undici: ['shared/node/'],
