@@ -145,16 +145,27 @@ export function decodeRecords(batch: Buffer, zstd: Zstd, contentBytesMax: number
   return zstd.decompressSync(recordsOf(batch), contentBytesMax)
 }
 
+/** Key and `tr` header of a batch's first record, as copies or views; undefined where the record has none. */
+export interface FirstRecord {
+  readonly key: Buffer | undefined
+  readonly sourceHeader: Buffer | undefined
+}
+
 /**
- * The `tr` header as it stands in the batch, undefined when the first record has none. Costs one zstd block; only where
- * the first record is longer than that (128 KiB) is the whole frame decompressed, since headers stand behind the value.
+ * The first record's key and `tr` header. Costs one zstd block; only where the first record is longer than that
+ * (128 KiB) is the whole frame decompressed, since headers stand behind the value.
  */
-export function readSourceHeaderBytes(batch: Buffer, zstd: Zstd, contentBytesMax: number): Buffer | undefined {
+export function readFirstRecord(batch: Buffer, zstd: Zstd, contentBytesMax: number): FirstRecord {
   const codec = batch.readUInt16BE(21) & ATTRIBUTES_CODEC
-  if (codec === CODEC_NONE) return firstSourceHeader(recordsOf(batch))
+  if (codec === CODEC_NONE) return firstRecord(recordsOf(batch))
   const firstBlock = zstd.firstBlockSync(recordsOf(batch), contentBytesMax)
-  if (holdsFirstRecord(firstBlock)) return firstSourceHeader(firstBlock)
-  return firstSourceHeader(zstd.decompressSync(recordsOf(batch), contentBytesMax))
+  if (holdsFirstRecord(firstBlock)) return firstRecord(firstBlock)
+  return firstRecord(zstd.decompressSync(recordsOf(batch), contentBytesMax))
+}
+
+/** The `tr` header as it stands in the batch, undefined when the first record has none. */
+export function readSourceHeaderBytes(batch: Buffer, zstd: Zstd, contentBytesMax: number): Buffer | undefined {
+  return readFirstRecord(batch, zstd, contentBytesMax).sourceHeader
 }
 
 export function readSourceHeader(batch: Buffer, zstd: Zstd, contentBytesMax: number): SourceHeader | undefined {
@@ -168,9 +179,11 @@ function holdsFirstRecord(raw: Buffer): boolean {
   return length <= reader.remaining
 }
 
-function firstSourceHeader(raw: Buffer): Buffer | undefined {
+function firstRecord(raw: Buffer): FirstRecord {
   const cursor = new RecordCursor(raw)
-  return cursor.next() ? cursor.header(SOURCE_HEADER_KEY) : undefined
+  if (!cursor.next()) return { key: undefined, sourceHeader: undefined }
+  const key = cursor.keyStart < 0 ? undefined : raw.subarray(cursor.keyStart, cursor.keyEnd)
+  return { key, sourceHeader: cursor.header(SOURCE_HEADER_KEY) }
 }
 
 /** What follows a record's value in its source file. */

@@ -1,0 +1,87 @@
+/**
+ * Who has spoken to this collector since it started: for the status page, and to notice two live agents with one id (a
+ * cloned machine). Only what people look at: no decision about data is taken from it. In memory, bounded.
+ */
+import type { System } from '../../shared/system.ts'
+
+export interface SeenAgent {
+  readonly agentId: string
+  readonly host: string
+  readonly lastSeenMs: number
+  /** Sessions (processes) that said hello lately. */
+  readonly sessions: number
+}
+
+const AGENTS_MAX = 10_000
+const SESSIONS_MAX = 4
+const SESSION_MS = 10 * 60_000
+
+interface AgentState {
+  host: string
+  lastSeenMs: number
+  /** Newest last. */
+  sessions: { id: string; lastSeenMs: number }[]
+  isDoubled: boolean
+}
+
+export class AgentRegistry {
+  private readonly system: Pick<System, 'clock' | 'log'>
+  /** Least recently seen first. */
+  private readonly agents = new Map<string, AgentState>()
+
+  constructor(system: Pick<System, 'clock' | 'log'>) {
+    this.system = system
+  }
+
+  /** An agent that sent a batch. */
+  seen(agent: { agentId: string; host: string }): void {
+    this.touch(agent)
+  }
+
+  /** An agent that said hello. A session that comes back after another one began means that both live. */
+  hello(agent: { agentId: string; host: string; session: string }): void {
+    const state = this.touch(agent)
+    const nowMs = this.system.clock.nowMs()
+    const recent = state.sessions.filter(({ lastSeenMs }) => nowMs - lastSeenMs < SESSION_MS)
+    const at = recent.findIndex(({ id }) => id === agent.session)
+    if (at >= 0 && at < recent.length - 1 && !state.isDoubled) {
+      state.isDoubled = true
+      this.system.log.warn('two agents share one id', {
+        agentId: agent.agentId,
+        host: agent.host,
+        hint: 'a cloned machine? give each agent its own agentId',
+      })
+    }
+    const others = recent.filter(({ id }) => id !== agent.session)
+    state.sessions = [...others, { id: agent.session, lastSeenMs: nowMs }].slice(-SESSIONS_MAX)
+  }
+
+  list(): readonly SeenAgent[] {
+    const nowMs = this.system.clock.nowMs()
+    return [...this.agents].map(([agentId, { host, lastSeenMs, sessions }]) => ({
+      agentId,
+      host,
+      lastSeenMs,
+      sessions: sessions.filter((session) => nowMs - session.lastSeenMs < SESSION_MS).length,
+    }))
+  }
+
+  /** Ids that two live agents use. */
+  doubled(): readonly string[] {
+    return [...this.agents].filter(([, { isDoubled }]) => isDoubled).map(([agentId]) => agentId)
+  }
+
+  private touch({ agentId, host }: { agentId: string; host: string }): AgentState {
+    const known = this.agents.get(agentId)
+    const state = known ?? { host, lastSeenMs: 0, sessions: [], isDoubled: false }
+    state.host = host
+    state.lastSeenMs = this.system.clock.nowMs()
+    this.agents.delete(agentId)
+    this.agents.set(agentId, state)
+    for (const oldest of this.agents.keys()) {
+      if (this.agents.size <= AGENTS_MAX) break
+      this.agents.delete(oldest)
+    }
+    return state
+  }
+}
