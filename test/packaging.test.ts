@@ -1,6 +1,6 @@
 /** What is installed by copying: example configs that the daemons take, and units that systemd finds clean and tight. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -30,8 +30,10 @@ function daemonOf(file: string): { readonly table: SettingTable; readonly check:
   return daemon
 }
 
-describe.each(readdirSync(examples).filter((name) => name.endsWith('.yaml')))('the example %s', (file) => {
-  const { table, check } = daemonOf(file)
+const exampleFiles = readdirSync(examples).filter((name) => name.endsWith('.yaml'))
+
+describe.each(exampleFiles)('the example %s', (file) => {
+  const { check } = daemonOf(file)
   const text = readFileSync(join(examples, file), 'utf8')
 
   test('passes check-config as it is', () => {
@@ -41,13 +43,18 @@ describe.each(readdirSync(examples).filter((name) => name.endsWith('.yaml')))('t
   test('is read: a misspelt key in it is found', () => {
     expect(check(`${text}\nnoSuchKey: 1\n`)).toContain('noSuchKey')
   })
+})
 
-  test.runIf(file.endsWith('-full.yaml'))('names every key of the daemon, and no other', () => {
+describe.each(exampleFiles.filter((name) => name.endsWith('-full.yaml')))('the full example %s', (file) => {
+  const { table, check } = daemonOf(file)
+  const text = readFileSync(join(examples, file), 'utf8')
+
+  test('names every key of the daemon, and no other', () => {
     const named = [...text.matchAll(/^#?([a-z][A-Za-z]*):/gm)].map((match) => match[1] ?? '')
     expect(named.toSorted()).toEqual(Object.keys(table).toSorted())
   })
 
-  test.runIf(file.endsWith('-full.yaml'))('shows values that the daemon takes in what is commented out', () => {
+  test('shows values that the daemon takes in what is commented out', () => {
     for (const [line, key] of text.matchAll(/^#([a-z][A-Za-z]*):.*$/gm)) {
       const rest = text.replaceAll(new RegExp(`^#?${key}:.*$`, 'gm'), '')
       const complaints = check(`${rest}\n${line.slice(1)}\n`).split('\n').filter((complaint) => complaint.includes(`${key}:`) && !complaint.includes('needs'))
@@ -107,5 +114,35 @@ describe.skipIf(!hasSystemd)('the systemd unit', () => {
     expect(text).toMatch(/^NotifyAccess=all$/m)
     expect(text).toMatch(/^WatchdogSec=\d+s$/m)
     expect(text).not.toMatch(/^MemoryDenyWriteExecute=yes/m)
+  })
+})
+
+const hasDpkg = spawnSync('dpkg-deb', ['--version']).status === 0 && spawnSync('dpkg', ['--version']).status === 0
+const isBuilt = existsSync(fileURLToPath(new URL('../dist/tailrace-agent.js', import.meta.url)))
+if (!hasDpkg || !isBuilt) console.warn(`\n*** SKIPPED the Debian package: ${isBuilt ? 'dpkg-deb is not on this machine' : 'dist is not built'} ***\n`)
+
+describe.skipIf(!hasDpkg || !isBuilt)('the Debian package', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tailrace-deb-'))
+  afterAll(() => {
+    rmSync(folder, { recursive: true })
+  })
+  const build = (out: string): string => execFileSync(join(packaging, 'deb', 'build.sh'), [join(folder, out)], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+
+  test('holds programs that run from where they are installed, units, and configs that upgrades keep', () => {
+    const deb = build('first')
+    const root = join(folder, 'root')
+    execFileSync('dpkg-deb', ['--extract', deb, root])
+    execFileSync('dpkg-deb', ['--control', deb, join(folder, 'control')])
+    for (const program of ['tailrace', 'tailrace-agent', 'tailrace-collector']) {
+      const help = spawnSync(process.execPath, [join(root, 'usr/bin', program), '--help'], { encoding: 'utf8' })
+      expect(help.status, help.stderr).toBe(0)
+      expect(help.stdout).toContain('Usage')
+    }
+    expect(readdirSync(join(root, 'lib/systemd/system'))).toEqual(['tailrace-agent.service', 'tailrace-collector.service'])
+    expect(readFileSync(join(folder, 'control/conffiles'), 'utf8')).toBe('/etc/tailrace/agent.yaml\n/etc/tailrace/collector.yaml\n')
+  })
+
+  test('is the same bytes when it is built again', () => {
+    expect(readFileSync(build('second')).equals(readFileSync(build('third')))).toBe(true)
   })
 })
