@@ -138,7 +138,7 @@ describe.skipIf(!hasDpkg || !isBuilt)('the Debian package', () => {
       expect(help.status, help.stderr).toBe(0)
       expect(help.stdout).toContain('Usage')
     }
-    expect(readdirSync(join(root, 'lib/systemd/system'))).toEqual(['tailrace-agent.service', 'tailrace-collector.service'])
+    expect(readdirSync(join(root, 'usr/lib/systemd/system'))).toEqual(['tailrace-agent.service', 'tailrace-collector.service'])
     expect(readFileSync(join(folder, 'control/conffiles'), 'utf8')).toBe('/etc/tailrace/agent.yaml\n/etc/tailrace/collector.yaml\n')
   })
 

@@ -4,7 +4,7 @@
 #
 #   /usr/lib/tailrace/            programs and the packages that are not bundled
 #   /usr/bin/tailrace{,-agent,-collector}
-#   /lib/systemd/system/          units, not enabled: what to ship and where to is for the operator to say first
+#   /usr/lib/systemd/system/      units, not enabled: what to ship and where to is for the operator to say first
 #   /etc/tailrace/*.yaml          conffiles
 #   /usr/share/doc/tailrace/      README, changelog, license, full example configs, example drop-ins
 set -euo pipefail
@@ -21,11 +21,13 @@ for program in tailrace tailrace-agent tailrace-collector; do
   [ -f "dist/$program.js" ] || { echo "dist/$program.js is missing: run npm run build first" >&2; exit 1; }
 done
 
+umask 022
 tree=$(mktemp -d)
+chmod 755 "$tree"
 trap 'rm -rf "$tree"' EXIT
 lib=$tree/usr/lib/tailrace
 doc=$tree/usr/share/doc/tailrace
-install -d -m 755 "$tree/DEBIAN" "$lib/dist" "$lib/node_modules/@node-rs" "$tree/usr/bin" "$tree/lib/systemd/system" "$tree/etc/tailrace" "$doc"
+install -d -m 755 "$tree/DEBIAN" "$lib/dist" "$lib/node_modules/@node-rs" "$tree/usr/bin" "$tree/usr/lib/systemd/system" "$tree/etc/tailrace" "$doc"
 
 install -m 755 dist/tailrace.js dist/tailrace-agent.js dist/tailrace-collector.js "$lib/dist/"
 [ ! -f dist/scan-worker.js ] || install -m 755 dist/scan-worker.js "$lib/dist/"
@@ -34,7 +36,7 @@ cp -R --no-preserve=mode,ownership node_modules/zstd-codec "$lib/node_modules/"
 cp -R --no-preserve=mode,ownership node_modules/@node-rs/crc32* "$lib/node_modules/@node-rs/"
 for program in tailrace tailrace-agent tailrace-collector; do ln -s "../lib/tailrace/dist/$program.js" "$tree/usr/bin/$program"; done
 
-install -m 644 packaging/systemd/*.service "$tree/lib/systemd/system/"
+install -m 644 packaging/systemd/*.service "$tree/usr/lib/systemd/system/"
 install -m 644 packaging/examples/agent.yaml packaging/examples/collector.yaml "$tree/etc/tailrace/"
 printf '/etc/tailrace/%s\n' agent.yaml collector.yaml > "$tree/DEBIAN/conffiles"
 
@@ -48,7 +50,7 @@ done
 
 sed "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@SIZE@/$(du -sk --apparent-size "$tree" | cut -f1)/" "$here/control" > "$tree/DEBIAN/control"
 install -m 755 "$here/postinst" "$here/prerm" "$tree/DEBIAN/"
-(cd "$tree" && find usr lib etc -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum > DEBIAN/md5sums)
+(cd "$tree" && find usr etc -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum > DEBIAN/md5sums)
 find "$tree" -exec touch --no-dereference --date="@$epoch" {} +
 
 dpkg-deb --root-owner-group -Zgzip --build "$tree" "$out/tailrace_${version}_$arch.deb" >&2
