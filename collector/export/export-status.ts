@@ -1,0 +1,71 @@
+/** What people see of a partition's export: the shape of `GET /v1/exports`. Pure. */
+import type { SegmentInfo, Watermarks } from '../storage/topic-log.ts'
+import type { ExportInfo } from '../../shared/wire.ts'
+import { segmentName } from './layout.ts'
+import type { PartitionExport } from './partition-export.ts'
+import { inOffsetOrder } from './plan.ts'
+
+export interface StatusFacts {
+  readonly watermarks: Watermarks
+  readonly nowMs: number
+  /** Newest segments listed. */
+  readonly segmentsMax: number
+  /** Why nothing is exported at all, or undefined. */
+  readonly blocked: string | undefined
+}
+
+export function describePartition(partition: PartitionExport, facts: StatusFacts): ExportInfo {
+  const exportedOffset = partition.progress.recordedOffset ?? 0
+  const waiting = partition.sealed().filter((segment) => segment.nextOffset > exportedOffset)
+  const { state, reason } = describeState(partition, facts.blocked)
+  return {
+    topic: partition.topic,
+    partition: partition.partition,
+    exportedOffset,
+    logEndOffset: facts.watermarks.logEndOffset,
+    lagSegments: waiting.length,
+    lagBytes: waiting.reduce((sum, segment) => sum + segment.sizeBytes, 0),
+    lagMs: lagMs(waiting, facts.nowMs),
+    state,
+    reason,
+    segments: facts.segmentsMax === 0 ? [] : describeSegments(partition).slice(-facts.segmentsMax),
+  }
+}
+
+/** The wall clock may have stepped back since the append. */
+function lagMs(waiting: readonly SegmentInfo[], nowMs: number): number {
+  const since = waiting[0]?.lastAppendMs
+  return since === undefined ? 0 : Math.max(0, Math.round(nowMs - since))
+}
+
+function describeState(partition: PartitionExport, blocked: string | undefined): Pick<ExportInfo, 'state' | 'reason'> {
+  if (blocked !== undefined) return { state: 'waiting', reason: blocked }
+  const { state } = partition
+  switch (state.kind) {
+    case 'waiting':
+    case 'parked':
+      return { state: state.kind, reason: state.error.hint === undefined ? state.error.message : `${state.error.message} (${state.error.hint})` }
+    case 'gap':
+      return { state: 'gap', reason: `offsets ${state.fromOffset} to ${state.toOffset} are neither exported nor on disk` }
+    case 'exporting':
+      return { state: 'exporting', reason: null }
+    case 'idle': {
+      const damaged = partition.damaged()[0]?.progress
+      return damaged?.kind === 'damaged' ? { state: 'parked', reason: damaged.reason } : { state: 'idle', reason: null }
+    }
+  }
+}
+
+function describeSegments(partition: PartitionExport): ExportInfo['segments'] {
+  const exported = partition.exported()
+  const listed = inOffsetOrder(exported).map(({ key, progress }) => {
+    const log = progress.kind === 'encoded' || progress.kind === 'recorded' ? progress.files.find((file) => file.kind === 'log') : undefined
+    const state = progress.kind === 'recorded' && progress.isChecked ? 'checked' : progress.kind
+    return { baseOffset: key.baseOffset, nextOffset: key.nextOffset, state, sizeBytes: log?.lengthBytes ?? 0, sha256: log?.sha256 ?? null, name: segmentName(key) }
+  })
+  const pending = partition
+    .sealed()
+    .filter((segment) => !exported.has(segment.baseOffset) && segment.nextOffset > (partition.progress.recordedOffset ?? 0))
+    .map(({ baseOffset, nextOffset, sizeBytes }) => ({ baseOffset, nextOffset, state: 'pending', sizeBytes, sha256: null, name: null }))
+  return [...listed, ...pending]
+}

@@ -1,0 +1,429 @@
+/**
+ * Exports every sealed segment of every partition, a bounded number at a time, for ever. It only schedules: what is next
+ * is decided in plan.ts, how a segment travels in segment-export.ts.
+ *
+ * At start it asks the store whose it is. A store that is ahead of our disk means the disk was rolled back, lost or
+ * cloned: then nothing is exported and `refusal` says so, and the collector takes no lines. While the store can't be
+ * reached lines are taken: they stay on disk, and the question is asked again until it is answered.
+ *
+ * Retention may rely on `exportedOffset`: what lies below it is recorded, and was found whole on the store again a while
+ * later.
+ */
+import { AppError, assert, toAppError } from '../../shared/errors.ts'
+import { backoffMs } from '../../shared/retry.ts'
+import type { System } from '../../shared/system.ts'
+import { toOffset, type Offset } from '../../shared/types.ts'
+import type { ExportInfo } from '../../shared/wire.ts'
+import type { Zstd } from '../../shared/zstd.ts'
+import type { TopicLog } from '../storage/topic-log.ts'
+import { Alarms, type Alarm } from './alarms.ts'
+import { describePartition } from './export-status.ts'
+import { partitionName } from './journal-format.ts'
+import { openJournal, type Journal } from './journal.ts'
+import { OWNER_DIRECTORY, TEMP_DIRECTORY } from './layout.ts'
+import { judgeOwner, Owner, readOwner } from './owner.ts'
+import { PartitionExport } from './partition-export.ts'
+import { progressOf } from './plan.ts'
+import type { RemoteStore } from './remote-store.ts'
+import { SWEEP_INTERVAL_MS, sweepQuietly } from './sweep.ts'
+import { verifySegments, type SegmentVerification } from './verify-export.ts'
+
+export type ExportSystem = Pick<System, 'fs' | 'clock' | 'random' | 'log' | 'metrics'>
+
+export interface ExporterOptions {
+  readonly log: Pick<TopicLog, 'clusterId' | 'logEpoch' | 'topics' | 'segments' | 'watermarks' | 'roll'>
+  readonly store: RemoteStore
+  readonly zstd: Zstd
+  /** The collector's data folder; the journal stands in its `export`. */
+  readonly dataDir: string
+  /** Partitions that upload at the same time. Default 4. */
+  readonly parallel?: number
+  /** Between a segment's export and the look whether it is still there. Default 60 s. */
+  readonly recheckAfterMs?: number
+  /** How long `start` waits for the store's first answer. Default 10 s. */
+  readonly startWaitMs?: number
+}
+
+export interface Exporter {
+  readonly description: string
+  /** Opens the journal, asks the store whose it is (for at most `startWaitMs`), then works in the background. */
+  start(): Promise<void>
+  /** RESTORE_REQUIRED: the collector must not take lines. May appear later than at start. */
+  refusal(): AppError | undefined
+  /** What retention may rely on; 0 where nothing is exported yet. */
+  exportedOffset(topic: string, partition: number): Offset
+  status(options?: { segmentsMax?: number }): ExportInfo[]
+  alarms(): Alarm[]
+  /** Every exported segment, in order. `deep` reads every byte back. */
+  verify(options: { deep: boolean; signal?: AbortSignal }): AsyncIterable<SegmentVerification>
+  /** Rolls every partition and exports all there is. Rejects with the first failure; a gap is CONFLICT. */
+  exportNow(): Promise<void>
+  /** Gives a gap, or the first damaged segment, up. False when there is none. */
+  skip(topic: string, partition: number): Promise<boolean>
+  /** Stops uploads where they are; the journal knows how to go on. */
+  close(): Promise<void>
+}
+
+export function createExporter(system: ExportSystem, options: ExporterOptions): Exporter {
+  return new SegmentExporter(system, options)
+}
+
+const POLL_MS = 1_000
+const ESTABLISH = { baseMs: 1_000, maxMs: 30_000 }
+const PARALLEL_DEFAULT = 4
+const RUNS_MAX = 100_000
+
+type Standing =
+  | { readonly kind: 'asking'; readonly reason: string }
+  | { readonly kind: 'ours'; readonly owner: Owner }
+  | { readonly kind: 'refused'; readonly error: AppError }
+
+class SegmentExporter implements Exporter {
+  private readonly system: ExportSystem
+  private readonly options: ExporterOptions
+  private readonly stopping = new AbortController()
+  private readonly alarmList: Alarms
+  private readonly partitions = new Map<string, PartitionExport>()
+  private readonly running = new Map<string, Promise<void>>()
+  private readonly liveTemps = new Set<string>()
+  private journal: Journal | undefined
+  private standing: Standing = { kind: 'asking', reason: 'the export is starting' }
+  private background: Promise<void> | undefined
+  private wake = new AbortController()
+  private sweptMs: number | undefined
+  private readonly metrics: ReturnType<typeof declareMetrics>
+
+  constructor(system: ExportSystem, options: ExporterOptions) {
+    this.system = system
+    this.options = options
+    this.alarmList = new Alarms(system.clock)
+    this.metrics = declareMetrics(system)
+  }
+
+  get description(): string {
+    return this.options.store.description
+  }
+
+  async start(): Promise<void> {
+    assert(this.journal === undefined, 'an exporter is started once')
+    this.journal = await openJournal(this.system, `${this.options.dataDir}/export`)
+    const behind = this.findRollback(this.journal)
+    if (behind !== undefined) {
+      this.refuse(behind)
+      return
+    }
+    let answered: () => void = () => undefined
+    const firstAnswer = new Promise<void>((resolve) => (answered = resolve))
+    // A bug in there must end the process, so nobody catches it here.
+    this.background = this.work(answered)
+    const giveUp = new AbortController()
+    await Promise.race([firstAnswer, this.pause(this.options.startWaitMs ?? 10_000, giveUp.signal)])
+    giveUp.abort()
+  }
+
+  /** Our own journal may be ahead of our own log, when only the log was rolled back. */
+  private findRollback(journal: Journal): AppError | undefined {
+    for (const segments of journal.partitions()) {
+      const { recordedOffset } = progressOf(segments)
+      const key = segments.values().next().value?.key
+      if (recordedOffset === undefined || key === undefined) continue
+      const end = this.logEnd(partitionName(key))
+      if (end !== undefined && end < recordedOffset) {
+        return new AppError('RESTORE_REQUIRED', `${partitionName(key)} is exported up to offset ${recordedOffset}, the log ends at ${end}`, {
+          hint: 'the log was rolled back or lost: run tailrace-collector restore',
+        })
+      }
+    }
+    return undefined
+  }
+
+  private logEnd(partition: string): number | undefined {
+    for (const topic of this.options.log.topics()) {
+      for (const each of topic.partitions) {
+        if (partitionName({ topic: topic.name, partition: each.partition }) === partition) return each.logEndOffset
+      }
+    }
+    return undefined
+  }
+
+  private refuse(error: AppError): void {
+    this.standing = { kind: 'refused', error }
+    this.system.log.error('export refused: the store and this disk do not agree', { error: error.message, hint: error.hint })
+    this.alarmList.raise('refused', { code: error.code, message: error.message })
+  }
+
+  refusal(): AppError | undefined {
+    return this.standing.kind === 'refused' ? this.standing.error : undefined
+  }
+
+  /** Ends at once, without a rejection, when `signal` fires. */
+  private async pause(ms: number, signal: AbortSignal): Promise<void> {
+    try {
+      await this.system.clock.sleep(ms, signal)
+    } catch (error) {
+      if (toAppError(error).code !== 'ABORTED') throw error
+    }
+  }
+
+  private async work(answered: () => void): Promise<void> {
+    for (let attempt = 0; this.standing.kind === 'asking' && !this.stopping.signal.aborted; attempt += 1) {
+      this.wake = new AbortController()
+      await this.establish()
+      answered()
+      if (this.standing.kind === 'asking' && !this.stopping.signal.aborted) await this.pause(1 + backoffMs(attempt, ESTABLISH, this.system.random.next()), this.wake.signal)
+    }
+    while (this.standing.kind === 'ours' && !this.stopping.signal.aborted) {
+      // Before the tick: what ends while we look must not be slept over.
+      this.wake = new AbortController()
+      this.tick()
+      await this.sweepIfDue()
+      if (this.stopping.signal.aborted) return
+      await this.pause(POLL_MS, this.wake.signal)
+    }
+  }
+
+  private async establish(): Promise<void> {
+    const { store, log } = this.options
+    const journal = this.openedJournal()
+    try {
+      for (const directory of ['', TEMP_DIRECTORY, OWNER_DIRECTORY]) await store.makeDirectories(directory)
+      const found = await readOwner(store)
+      const ours = { clusterId: log.clusterId, boot: journal.boot, nonce: journal.nonce, logEnd: (partition: string) => this.logEnd(partition) }
+      const refusal = judgeOwner(found.owner, ours)
+      if (refusal !== undefined) throw refusal
+      const boot = Math.max(journal.boot, found.names[0]?.boot ?? 0) + 1
+      const nonce = this.system.random.bytes(16).toString('hex')
+      await journal.append({ type: 'boot', boot, nonce })
+      const next = new Map([...Object.entries(found.owner?.next ?? {}), ...recordedOffsets(journal)])
+      const owner = new Owner(store, this.system.log, { identity: { clusterId: log.clusterId, logEpoch: log.logEpoch, boot, nonce }, next })
+      await owner.take()
+      this.standing = { kind: 'ours', owner }
+      this.alarmList.clear('store')
+      this.system.log.info('export is ready', { store: store.description, boot })
+    } catch (error) {
+      const failure = toAppError(error)
+      if (failure.code === 'ABORTED') return
+      if (failure.code === 'RESTORE_REQUIRED') {
+        this.refuse(failure)
+        return
+      }
+      this.standing = { kind: 'asking', reason: failure.message }
+      this.alarmList.raise('store', { code: 'EXPORT_STORE_UNREACHABLE', message: failure.message })
+      this.system.log.warn('the export store does not answer', { store: store.description, code: failure.code, error: failure.message, hint: failure.hint })
+    }
+  }
+
+  private owner(): Owner {
+    assert(this.standing.kind === 'ours', 'nothing is written before the store is known to be ours')
+    return this.standing.owner
+  }
+
+  private openedJournal(): Journal {
+    assert(this.journal !== undefined, 'the exporter was started')
+    return this.journal
+  }
+
+  /** Starts what is due as far as there is room. */
+  private tick(): void {
+    const parallel = this.options.parallel ?? PARALLEL_DEFAULT
+    for (const partition of this.all()) {
+      if (this.running.size >= parallel) break
+      // Failures become the partition's state; a rejection is a bug and is meant to end the process.
+      if (!this.running.has(partition.name) && partition.isDue()) void this.begin(partition)
+    }
+    this.publish()
+  }
+
+  private begin(partition: PartitionExport): Promise<void> {
+    const run = partition.run().finally(() => {
+      this.running.delete(partition.name)
+      this.wake.abort()
+    })
+    this.running.set(partition.name, run)
+    // Behind all others in the next round.
+    this.partitions.delete(partition.name)
+    this.partitions.set(partition.name, partition)
+    return run.then(() => this.noticeFencing(partition))
+  }
+
+  /** Another collector took the store while we were running. */
+  private noticeFencing(partition: PartitionExport): void {
+    const { state } = partition
+    if (state.kind === 'parked' && state.error.code === 'RESTORE_REQUIRED') this.refuse(state.error)
+  }
+
+  /** Every partition of the log, those that waited longest first. */
+  private all(): PartitionExport[] {
+    const alive = new Set<string>()
+    for (const topic of this.options.log.topics()) {
+      for (const { partition } of topic.partitions) {
+        const name = partitionName({ topic: topic.name, partition })
+        alive.add(name)
+        if (!this.partitions.has(name)) this.partitions.set(name, this.make({ topic: topic.name, partition }))
+      }
+    }
+    for (const name of this.partitions.keys()) if (!alive.has(name) && !this.running.has(name)) this.partitions.delete(name)
+    return [...this.partitions.values()]
+  }
+
+  private make(at: { topic: string; partition: number }): PartitionExport {
+    const { log, store, zstd, dataDir } = this.options
+    return new PartitionExport(at, {
+      context: {
+        system: this.system,
+        store,
+        journal: this.openedJournal(),
+        owner: () => this.owner(),
+        zstd,
+        directory: `${dataDir}/export`,
+        clusterId: log.clusterId,
+        logEpoch: log.logEpoch,
+        signal: this.stopping.signal,
+        liveTemps: this.liveTemps,
+        onUploaded: (lengthBytes) => this.metrics.bytes.add(lengthBytes),
+        onQuarantined: (key, path) => this.alarmList.raise(`quarantined ${path}`, { code: 'EXPORT_QUARANTINED', message: `${key.topic}-${key.partition}: a file under our name was not ours; it is ${path} now` }),
+      },
+      clock: this.system.clock,
+      random: this.system.random,
+      log: this.system.log,
+      topicLog: log,
+      alarms: this.alarmList,
+      recheckAfterMs: this.options.recheckAfterMs ?? 60_000,
+      onRecorded: (segment) => {
+        this.metrics.segments.add(1)
+        this.system.log.info('segment exported', { topic: segment.topic, partition: segment.partition, baseOffset: segment.baseOffset, nextOffset: segment.nextOffset, bytes: segment.sizeBytes })
+      },
+      failures: this.metrics.failures,
+    })
+  }
+
+  private async sweepIfDue(): Promise<void> {
+    const nowMs = this.system.clock.monotonicMs()
+    if (this.sweptMs !== undefined && nowMs - this.sweptMs < SWEEP_INTERVAL_MS) return
+    this.sweptMs = nowMs
+    await sweepQuietly(this.system, { store: this.options.store, journal: this.openedJournal(), liveTemps: this.liveTemps })
+  }
+
+  private publish(): void {
+    for (const info of this.status({ segmentsMax: 0 })) {
+      const labels = { topic: info.topic, partition: String(info.partition) }
+      this.metrics.lagSegments.set(info.lagSegments, labels)
+      this.metrics.lagBytes.set(info.lagBytes, labels)
+      this.metrics.lagSeconds.set(info.lagMs / 1000, labels)
+      this.metrics.isStuck.set(info.state === 'parked' || info.state === 'gap' ? 1 : 0, labels)
+    }
+  }
+
+  exportedOffset(topic: string, partition: number): Offset {
+    if (this.journal === undefined) return toOffset(0)
+    const known = this.partitions.get(partitionName({ topic, partition }))
+    return (known?.progress ?? progressOf(this.journal.segments(topic, partition))).checkedOffset ?? toOffset(0)
+  }
+
+  status(options: { segmentsMax?: number } = {}): ExportInfo[] {
+    const { standing } = this
+    if (this.journal === undefined) return []
+    const blocked = standing.kind === 'ours' ? undefined : standing.kind === 'refused' ? standing.error.message : standing.reason
+    return this.all()
+      .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1))
+      .map((partition) =>
+        describePartition(partition, {
+          watermarks: this.options.log.watermarks(partition.topic, partition.partition),
+          nowMs: this.system.clock.nowMs(),
+          segmentsMax: options.segmentsMax ?? Number.MAX_SAFE_INTEGER,
+          blocked,
+        }),
+      )
+  }
+
+  alarms(): Alarm[] {
+    return this.alarmList.list()
+  }
+
+  verify(options: { deep: boolean; signal?: AbortSignal }): AsyncIterable<SegmentVerification> {
+    return verifySegments(this.options.store, this.openedJournal().partitions(), options)
+  }
+
+  async exportNow(): Promise<void> {
+    for (const topic of this.options.log.topics()) {
+      for (const { partition } of topic.partitions) await this.options.log.roll(topic.name, partition)
+    }
+    if (this.standing.kind === 'refused') throw this.standing.error
+    if (this.standing.kind === 'asking') throw new AppError('UNAVAILABLE', `the export store does not answer: ${this.standing.reason}`)
+    const partitions = this.all()
+    for (const partition of partitions) partition.hurry()
+    const queue = [...partitions]
+    const drainers = Array.from({ length: this.options.parallel ?? PARALLEL_DEFAULT }, async () => {
+      for (let next = queue.shift(); next !== undefined; next = queue.shift()) await this.drain(next)
+    })
+    await Promise.all(drainers)
+  }
+
+  private async drain(partition: PartitionExport): Promise<void> {
+    for (let runs = 0; runs < RUNS_MAX && !this.stopping.signal.aborted; runs += 1) {
+      await this.running.get(partition.name)
+      throwIfStuck(partition)
+      if (!partition.isDue()) {
+        throwIfStuck(partition)
+        return
+      }
+      if (!this.running.has(partition.name)) await this.begin(partition)
+    }
+  }
+
+  async skip(topic: string, partition: number): Promise<boolean> {
+    const name = partitionName({ topic, partition })
+    const known = this.partitions.get(name)
+    if (known === undefined) return false
+    await this.running.get(name)
+    const isSkipped = await known.skip()
+    known.hurry()
+    this.wake.abort()
+    return isSkipped
+  }
+
+  async close(): Promise<void> {
+    this.stopping.abort()
+    this.wake.abort()
+    // First the store: calls under way end now instead of at their time limits.
+    await this.options.store.close()
+    await Promise.allSettled([...this.running.values()])
+    await this.background
+    await this.journal?.close()
+  }
+}
+
+function throwIfStuck(partition: PartitionExport): void {
+  const { state, name } = partition
+  const damaged = partition.damaged()[0]
+  if (state.kind === 'waiting' || state.kind === 'parked') throw state.error
+  if (state.kind === 'gap') {
+    throw new AppError('CONFLICT', `${name}: offsets ${state.fromOffset} to ${state.toOffset} are neither exported nor on disk`, {
+      hint: 'if they are known to be gone, give them up with tailrace exports skip',
+    })
+  }
+  if (damaged?.progress.kind === 'damaged') throw new AppError('CORRUPT_DATA', damaged.progress.reason)
+}
+
+function recordedOffsets(journal: Journal): Map<string, number> {
+  const next = new Map<string, number>()
+  for (const segments of journal.partitions()) {
+    const key = segments.values().next().value?.key
+    const { recordedOffset } = progressOf(segments)
+    if (key !== undefined && recordedOffset !== undefined) next.set(partitionName(key), recordedOffset)
+  }
+  return next
+}
+
+function declareMetrics({ metrics }: Pick<System, 'metrics'>) {
+  const labels = ['topic', 'partition']
+  return {
+    segments: metrics.counter('tailrace_collector_export_segments_total', 'Segments recorded on the store.'),
+    bytes: metrics.counter('tailrace_collector_export_bytes_total', 'Bytes uploaded to the store, repeats included.'),
+    failures: metrics.counter('tailrace_collector_export_failures_total', 'Failed exports of a segment, by error code.', ['code']),
+    lagSegments: metrics.gauge('tailrace_collector_export_lag_segments', 'Sealed segments that are not exported.', labels),
+    lagBytes: metrics.gauge('tailrace_collector_export_lag_bytes', 'Bytes of sealed segments that are not exported.', labels),
+    lagSeconds: metrics.gauge('tailrace_collector_export_lag_seconds', 'Age of the oldest sealed segment that is not exported.', labels),
+    isStuck: metrics.gauge('tailrace_collector_export_stuck', '1 where a person has to look: a gap, or a store that refuses.', labels),
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * One pass over a sealed segment before it leaves: its SHA-256, a check of every batch (CRC, offsets without a hole from
+ * the first to the last), and the positions of the streams in it. What fails here is damaged and must not be called an
+ * export. Reads in pieces of 1 MiB; holds at most one batch more.
+ */
+import { createHash } from 'node:crypto'
+import { ByteReader } from '../../shared/bytes.ts'
+import { AppError, toAppError } from '../../shared/errors.ts'
+import { BATCH_HEADER_BYTES, CODEC_NONE, decodeRecords, hasValidCrc, peekBatchSize, readBatchHeader, readSourceHeaderBytes, recordsOf, type BatchHeader } from '../../shared/record-batch.ts'
+import { decodeSourceHeader } from '../../shared/source-header.ts'
+import type { FileSystem } from '../../shared/system.ts'
+import { wireLimits } from '../../shared/wire.ts'
+import type { Zstd } from '../../shared/zstd.ts'
+import type { SegmentInfo } from '../storage/topic-log.ts'
+import { readRange } from './local-file.ts'
+import type { ManifestStream } from './manifest.ts'
+
+export interface SegmentScan {
+  readonly sha256: string
+  readonly batches: number
+  readonly records: number
+  readonly minTimestampMs: number | null
+  readonly maxTimestampMs: number | null
+  /** In order of stream id. */
+  readonly streams: readonly ManifestStream[]
+}
+
+/** Larger than any batch that the collector takes. */
+const BATCH_BYTES_MAX = 16 * 1024 * 1024
+
+interface StreamFold {
+  header: Buffer
+  readonly keyPath: string
+  records: number
+  supersedes: number | null
+  readonly firstOffset: number
+  lastOffset: number
+}
+
+/** CORRUPT_DATA where the segment is not what it says. */
+export async function scanSegment(fs: FileSystem, zstd: Zstd, segment: SegmentInfo): Promise<SegmentScan> {
+  const hash = createHash('sha256')
+  const streams = new Map<string, StreamFold>()
+  let expected: number = segment.baseOffset
+  let batches = 0
+  let records = 0
+  let minTimestampMs: number | null = null
+  let maxTimestampMs: number | null = null
+  try {
+    for await (const batch of batchesOf(fs, segment, (piece) => hash.update(piece))) {
+      const header = readBatchHeader(batch)
+      if (header.baseOffset !== expected) throw damaged(`offset ${header.baseOffset} stands where ${expected} should`)
+      if (!hasValidCrc(batch)) throw damaged(`CRC-32C of the batch at offset ${header.baseOffset} does not match`)
+      foldStream(streams, { batch, header, zstd })
+      expected = header.lastOffset + 1
+      batches += 1
+      records += header.recordCount
+      minTimestampMs = Math.min(minTimestampMs ?? header.baseTimestampMs, header.baseTimestampMs)
+      maxTimestampMs = Math.max(maxTimestampMs ?? header.maxTimestampMs, header.maxTimestampMs)
+    }
+  } catch (error) {
+    throw toDamage(error, segment)
+  }
+  if (expected !== segment.nextOffset) throw toDamage(damaged(`ends at offset ${expected}, not ${segment.nextOffset}`), segment)
+  return { sha256: hash.digest('hex'), batches, records, minTimestampMs, maxTimestampMs, streams: listStreams(streams) }
+}
+
+function damaged(message: string): AppError {
+  return new AppError('CORRUPT_DATA', message)
+}
+
+/** A disk that can't read is damage too: the same bytes will not come back by asking again. */
+function toDamage(error: unknown, segment: SegmentInfo): AppError {
+  const { message } = toAppError(error)
+  return new AppError('CORRUPT_DATA', `segment ${segment.topic}-${segment.partition} ${segment.baseOffset}–${segment.nextOffset}: ${message}`, {
+    cause: error,
+    hint: 'the local segment is damaged; it is kept, and the segments behind it go on',
+  })
+}
+
+async function* batchesOf(fs: FileSystem, segment: SegmentInfo, onPiece: (piece: Uint8Array) => void): AsyncGenerator<Buffer> {
+  let rest: Buffer = Buffer.alloc(0)
+  for await (const piece of readRange(fs, segment.files.log, { offset: 0, length: segment.sizeBytes })) {
+    onPiece(piece)
+    rest = rest.length === 0 ? Buffer.from(piece.buffer, piece.byteOffset, piece.length) : Buffer.concat([rest, piece])
+    let at = 0
+    for (let size = peekBatchSize(rest); size !== undefined; size = peekBatchSize(rest, at)) {
+      if (size < BATCH_HEADER_BYTES || size > BATCH_BYTES_MAX) throw damaged(`a batch that says ${size} bytes`)
+      if (rest.length - at < size) break
+      yield rest.subarray(at, at + size)
+      at += size
+    }
+    rest = rest.subarray(at)
+  }
+  if (rest.length > 0) throw damaged(`${rest.length} bytes behind the last batch`)
+}
+
+function foldStream(streams: Map<string, StreamFold>, found: { batch: Buffer; header: BatchHeader; zstd: Zstd }): void {
+  const { batch, header, zstd } = found
+  const bytes = readSourceHeaderBytes(batch, zstd, wireLimits.batchContentBytesMax)
+  if (bytes === undefined) return
+  const source = decodeSourceHeader(bytes)
+  const id = source.streamId.toString('hex')
+  const known = streams.get(id)
+  const stream = known ?? {
+    header: bytes,
+    keyPath: firstKeyPath(batch, zstd),
+    records: 0,
+    supersedes: null,
+    firstOffset: header.baseOffset,
+    lastOffset: 0,
+  }
+  // A view would keep its whole decompressed block alive.
+  stream.header = Buffer.from(bytes)
+  stream.records = source.firstOrdinal + header.recordCount
+  stream.supersedes = source.supersedes ?? stream.supersedes
+  stream.lastOffset = header.lastOffset
+  if (known === undefined) streams.set(id, stream)
+}
+
+/** The path in the first record's key, `<host>:<path>`. The key stands before the value, so one zstd block holds it. */
+function firstKeyPath(batch: Buffer, zstd: Zstd): string {
+  const isPlain = readBatchHeader(batch).codec === CODEC_NONE
+  const raw = isPlain ? decodeRecords(batch, zstd, wireLimits.batchContentBytesMax) : zstd.firstBlockSync(recordsOf(batch), wireLimits.batchContentBytesMax)
+  const reader = new ByteReader(raw)
+  reader.varint()
+  reader.u8()
+  reader.varlong()
+  reader.varint()
+  const keyBytes = reader.varint()
+  const key = keyBytes < 0 ? '' : reader.bytes(keyBytes).toString('utf8')
+  return key.slice(key.indexOf(':') + 1)
+}
+
+function listStreams(streams: ReadonlyMap<string, StreamFold>): ManifestStream[] {
+  return [...streams]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([id, { header, ...rest }]) => ({ id, header: header.toString('base64'), ...rest }))
+}

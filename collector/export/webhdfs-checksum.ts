@@ -1,0 +1,94 @@
+/**
+ * HDFS' own file checksum (MD5 of MD5s of CRC-32C), recomputed from local bytes, so that an upload is verified against
+ * what the DataNodes stored without reading it back. Measured equal on Hadoop 3.5.0 and 3.4.2.
+ *
+ * Per block: MD5 over the big-endian CRC-32C of each `bytesPerCrc` bytes. Over the file: MD5 over the blocks' MD5s,
+ * zero-padded to 32, 64, 128 … bytes, because Hadoop hashes the whole backing array of its buffer.
+ *
+ * | bytes of the answer | field |
+ * |---|---|
+ * | 4 | bytes per CRC |
+ * | 8 | CRCs per block, 0 = the file has one block |
+ * | 16 | MD5 |
+ * | 4 | padding |
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { crc32c } from '../../shared/crc32c.ts'
+import type { ByteSource } from './remote-store.ts'
+
+export interface HdfsChecksum {
+  readonly bytesPerCrc: number
+  /** undefined = one block. */
+  readonly blockBytes: number | undefined
+  readonly md5: string
+}
+
+const algorithmPattern = /^MD5-of-(\d{1,15})MD5-of-(\d{1,9})CRC32C$/
+
+/** undefined for every algorithm that can't be recomputed here; then the file has to be read back. */
+export function parseHdfsChecksum(checksum: { algorithm: string; bytes: string }): HdfsChecksum | undefined {
+  const [, crcsPerBlock, bytesPerCrc] = algorithmPattern.exec(checksum.algorithm) ?? []
+  if (crcsPerBlock === undefined || !/^[0-9a-f]{56,64}$/i.test(checksum.bytes)) return undefined
+  const perCrc = Number(bytesPerCrc)
+  if (perCrc < 1 || perCrc > 1024 * 1024) return undefined
+  const blockBytes = Number(crcsPerBlock) === 0 ? undefined : Number(crcsPerBlock) * perCrc
+  return { bytesPerCrc: perCrc, blockBytes, md5: checksum.bytes.slice(24, 56).toLowerCase() }
+}
+
+/** The MD5 that HDFS would answer for these bytes. */
+export async function hdfsMd5(source: ByteSource, layout: Pick<HdfsChecksum, 'bytesPerCrc' | 'blockBytes'>): Promise<string> {
+  const hasher = new BlockHasher(layout.bytesPerCrc, layout.blockBytes ?? Number.MAX_SAFE_INTEGER)
+  for await (const piece of source.open()) hasher.update(piece)
+  return hasher.digest()
+}
+
+class BlockHasher {
+  private readonly bytesPerCrc: number
+  private readonly blockBytes: number
+  private readonly blockMd5s: Buffer[] = []
+  private readonly crcBytes = Buffer.alloc(4)
+  private block: Hash = createHash('md5')
+  private crc = 0
+  private inCrc = 0
+  private inBlock = 0
+
+  constructor(bytesPerCrc: number, blockBytes: number) {
+    this.bytesPerCrc = bytesPerCrc
+    this.blockBytes = blockBytes
+  }
+
+  update(piece: Uint8Array): void {
+    for (let at = 0; at < piece.length; ) {
+      // Blocks are whole numbers of CRCs, so the end of a CRC never lies behind the end of its block.
+      const count = Math.min(piece.length - at, this.bytesPerCrc - this.inCrc)
+      this.crc = crc32c(piece.subarray(at, at + count), this.crc)
+      this.inCrc += count
+      this.inBlock += count
+      at += count
+      if (this.inCrc === this.bytesPerCrc) this.endCrc()
+      if (this.inBlock === this.blockBytes) this.endBlock()
+    }
+  }
+
+  digest(): string {
+    if (this.inCrc > 0) this.endCrc()
+    if (this.inBlock > 0) this.endBlock()
+    const bytes = this.blockMd5s.length * 16
+    let padded = 32
+    while (padded < bytes) padded *= 2
+    return createHash('md5').update(Buffer.concat(this.blockMd5s, padded)).digest('hex')
+  }
+
+  private endCrc(): void {
+    this.crcBytes.writeUInt32BE(this.crc)
+    this.block.update(this.crcBytes)
+    this.crc = 0
+    this.inCrc = 0
+  }
+
+  private endBlock(): void {
+    this.blockMd5s.push(this.block.digest())
+    this.block = createHash('md5')
+    this.inBlock = 0
+  }
+}

@@ -1,0 +1,295 @@
+/**
+ * A RemoteStore on HDFS: WebHDFS in two steps (NameNode, then DataNode) or HttpFS in one. Only the seven operations
+ * that every WebHDFS dialect has, and GETFILECHECKSUM where the server knows it. Never APPEND, never overwrite.
+ *
+ * An upload that breaks leaves a finished, short file, or an open one of length 0, or a whole one: the caller takes a
+ * fresh name after every rejection of `put` other than CONFLICT, and asks `matches` after every success. Calls may run
+ * at the same time.
+ */
+import * as v from 'valibot'
+import { AppError, toAppError } from '../../shared/errors.ts'
+import type { HttpClient, HttpResponse, System } from '../../shared/system.ts'
+import { matchesByReading, type ByteSource, type ContentMatch, type ExpectedContent, type RemoteName, type RemoteStat, type RemoteStore } from './remote-store.ts'
+import { hdfsMd5, parseHdfsChecksum } from './webhdfs-checksum.ts'
+import {
+  absolutePath,
+  describe,
+  LIST_BODY_BYTES_MAX,
+  readBody,
+  readFailure,
+  SMALL_BODY_BYTES_MAX,
+  WebHdfsClient,
+  type WebHdfsCall,
+  type WebHdfsOptions,
+  type WebHdfsTransport,
+} from './webhdfs-client.ts'
+import { failureToError } from './webhdfs-errors.ts'
+
+const MIB = 1024 * 1024
+/** A segment is one block where it may be: a space quota is charged by whole blocks, and one block is one checksum. */
+const BLOCK_BYTES_MAX = 512 * MIB
+const DATA_NODES_TRIED_MAX = 3
+/** The NameNode hands a dead DataNode out until it believes it: minutes, by default ten and a half. */
+const SUSPECT_MS = 120_000
+const SUSPECTS_MAX = 64
+const READ_RESUMES_MAX = 3
+
+const length = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+const fileStatus = v.object({ type: v.picklist(['FILE', 'DIRECTORY', 'SYMLINK']), length, modificationTime: v.number(), pathSuffix: v.optional(v.string(), '') })
+const statusSchema = v.object({ FileStatus: fileStatus })
+const listSchema = v.object({ FileStatuses: v.object({ FileStatus: v.array(fileStatus) }) })
+const booleanSchema = v.object({ boolean: v.boolean() })
+const checksumSchema = v.object({ FileChecksum: v.object({ algorithm: v.string(), bytes: v.string() }) })
+
+export function createWebHdfsStore(system: Pick<System, 'clock' | 'random' | 'log'>, transport: WebHdfsTransport, options: WebHdfsOptions): RemoteStore {
+  return new WebHdfsStore(system, transport, options)
+}
+
+class WebHdfsStore implements RemoteStore {
+  readonly description: string
+  private readonly system: Pick<System, 'clock' | 'random' | 'log'>
+  private readonly client: WebHdfsClient
+  private readonly streamingHttp: HttpClient
+  /** DataNode host → until when it is left out. */
+  private readonly suspects = new Map<string, number>()
+  private hasChecksums = true
+
+  constructor(system: Pick<System, 'clock' | 'random' | 'log'>, transport: WebHdfsTransport, options: WebHdfsOptions) {
+    this.system = system
+    this.client = new WebHdfsClient(system, transport, options)
+    this.streamingHttp = transport.streamingHttp
+    this.description = `${options.nameNodes.join(',')}${options.root}`
+  }
+
+  async put(path: string, source: ByteSource, options: { signal?: AbortSignal } = {}): Promise<void> {
+    const call: WebHdfsCall = {
+      method: 'PUT',
+      op: 'CREATE',
+      path,
+      params: {
+        overwrite: 'false',
+        permission: '644',
+        blocksize: String(blockSizeFor(source.lengthBytes)),
+        ...(this.client.options.mode === 'httpfs' ? { data: 'true' } : { noredirect: 'true' }),
+      },
+      isRepeatable: true,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    }
+    if (this.client.options.mode === 'httpfs') await this.putToHttpFs(call, source)
+    else await this.putToDataNode(call, source)
+  }
+
+  private async putToHttpFs(call: WebHdfsCall, source: ByteSource): Promise<void> {
+    // HttpFS 3.4 is not trusted to honour overwrite=false under every proxy in front of it: look first.
+    if ((await this.stat(call.path)) !== undefined) throw new AppError('CONFLICT', `${describe(this.client.options, call)}: exists`)
+    try {
+      await this.upload(await this.client.activeUrl(call), call, source)
+    } catch (error) {
+      if (toAppError(error).code === 'CANNOT_CONNECT') this.client.reportUnreachable()
+      throw error
+    }
+  }
+
+  private async putToDataNode(call: WebHdfsCall, source: ByteSource): Promise<void> {
+    for (let tried = 1; ; tried += 1) {
+      const answer = await this.client.call(this.withoutSuspects(call))
+      if (answer.kind !== 'redirect') {
+        await readBody(answer.response, SMALL_BODY_BYTES_MAX)
+        throw new AppError('REMOTE_ERROR', `${describe(this.client.options, call)}: the server named no DataNode`, {
+          hint: 'if this is HttpFS or a gateway that takes data itself, set hdfsMode: httpfs',
+        })
+      }
+      try {
+        await this.upload(answer.url, call, source)
+        return
+      } catch (error) {
+        const { code } = toAppError(error)
+        if (code === 'CANNOT_CONNECT' || code === 'UNKNOWN_OUTCOME') this.suspect(new URL(answer.url).hostname)
+        // Nothing was created: the same name may be tried elsewhere. Every other failure may have left a file.
+        if (code !== 'CANNOT_CONNECT' || tried >= DATA_NODES_TRIED_MAX) throw error
+      }
+    }
+  }
+
+  private async upload(url: string, call: WebHdfsCall, source: ByteSource): Promise<void> {
+    const response = await this.streamingHttp.request({
+      method: 'PUT',
+      url,
+      headers: { 'content-type': 'application/octet-stream', 'x-xsrf-header': 'tailrace' },
+      body: { length: source.lengthBytes, stream: source.open() },
+      // A DataNode answers only when every replica has the last packet.
+      headersTimeoutMs: 60_000,
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    })
+    if (response.status === 201 || response.status === 200) {
+      await readBody(response, SMALL_BODY_BYTES_MAX)
+      return
+    }
+    throw failureToError(await readFailure(response), describe(this.client.options, call))
+  }
+
+  /** Bare hosts: with the HTTP port behind it Hadoop ignores the exclusion. */
+  private withoutSuspects(call: WebHdfsCall): WebHdfsCall {
+    const nowMs = this.system.clock.monotonicMs()
+    for (const [host, untilMs] of this.suspects) if (untilMs <= nowMs) this.suspects.delete(host)
+    if (this.suspects.size === 0) return call
+    return { ...call, params: { ...call.params, excludedatanodes: [...this.suspects.keys()].join(',') } }
+  }
+
+  private suspect(host: string): void {
+    // Where all are suspects the NameNode has nobody left to name: begin anew.
+    if (this.suspects.size >= SUSPECTS_MAX) this.suspects.clear()
+    this.suspects.set(host, this.system.clock.monotonicMs() + SUSPECT_MS)
+    this.system.log.warn('leaving a DataNode out for a while', { host })
+  }
+
+  async stat(path: string): Promise<RemoteStat | undefined> {
+    try {
+      const { FileStatus } = await this.client.json({ method: 'GET', op: 'GETFILESTATUS', path, isRepeatable: true }, statusSchema)
+      return toStat(FileStatus)
+    } catch (error) {
+      return undefinedIfMissing(error)
+    }
+  }
+
+  async list(path: string): Promise<readonly RemoteName[]> {
+    try {
+      const answer = await this.client.json({ method: 'GET', op: 'LISTSTATUS', path, isRepeatable: true }, listSchema, LIST_BODY_BYTES_MAX)
+      return answer.FileStatuses.FileStatus.map((status) => ({ name: status.pathSuffix, ...toStat(status) }))
+    } catch (error) {
+      return undefinedIfMissing(error) ?? []
+    }
+  }
+
+  async rename(from: string, to: string): Promise<boolean> {
+    // HDFS moves a file into a directory of that name and calls it a success: only a file's own name will do.
+    if ((await this.stat(to)) !== undefined) return false
+    const destination = absolutePath(this.client.options, to)
+    try {
+      const answer = await this.client.json({ method: 'PUT', op: 'RENAME', path: from, params: { destination }, isRepeatable: false }, booleanSchema)
+      return answer.boolean
+    } catch (error) {
+      const { code } = toAppError(error)
+      if (code === 'NOT_FOUND' || code === 'CONFLICT') return false
+      throw error
+    }
+  }
+
+  async remove(path: string): Promise<boolean> {
+    // Names of ours are used once, so a second DELETE can only meet nothing.
+    const answer = await this.client.json({ method: 'DELETE', op: 'DELETE', path, params: { recursive: 'false' }, isRepeatable: true }, booleanSchema)
+    return answer.boolean
+  }
+
+  async makeDirectories(path: string): Promise<void> {
+    const { boolean: isMade } = await this.client.json({ method: 'PUT', op: 'MKDIRS', path, params: { permission: '755' }, isRepeatable: true }, booleanSchema)
+    if (!isMade) throw new AppError('REMOTE_REFUSED', `MKDIRS ${absolutePath(this.client.options, path)} answered false`)
+  }
+
+  async *read(path: string, range: { offset: number; length: number; signal?: AbortSignal }): AsyncGenerator<Uint8Array> {
+    const end = range.offset + range.length
+    let at = range.offset
+    for (let resumes = 0; at < end; ) {
+      try {
+        for await (const piece of this.readOnce(path, { ...range, offset: at, length: end - at })) {
+          at += piece.length
+          yield piece
+        }
+        return
+      } catch (error) {
+        // A DataNode that dies in the middle: the rest comes from another.
+        resumes += 1
+        const { code } = toAppError(error)
+        if (resumes > READ_RESUMES_MAX || (code !== 'UNKNOWN_OUTCOME' && code !== 'CANNOT_CONNECT')) throw error
+      }
+    }
+  }
+
+  private async *readOnce(path: string, range: { offset: number; length: number; signal?: AbortSignal }): AsyncGenerator<Uint8Array> {
+    const { response, url } = await this.open(path, range)
+    let left = range.length
+    try {
+      for await (const piece of response.body) {
+        left -= piece.length
+        if (left < 0) throw new AppError('REMOTE_ERROR', `OPEN ${absolutePath(this.client.options, path)} gave more bytes than asked for`)
+        yield piece
+      }
+    } catch (error) {
+      if (toAppError(error).code === 'UNKNOWN_OUTCOME' && url !== undefined) this.suspect(new URL(url).hostname)
+      throw error
+    }
+    // Hadoop clamps a range to what is there: fewer bytes and no error mean that the file ends, or that a node hung up.
+    if (left === 0) return
+    const stat = await this.stat(path)
+    const isBehindEnd = stat === undefined || stat.lengthBytes < range.offset + range.length
+    throw new AppError(isBehindEnd ? 'OFFSET_OUT_OF_RANGE' : 'UNKNOWN_OUTCOME', `OPEN ${absolutePath(this.client.options, path)} gave ${left} bytes too few`)
+  }
+
+  private async open(path: string, range: { offset: number; length: number; signal?: AbortSignal }): Promise<{ response: HttpResponse; url: string | undefined }> {
+    const call: WebHdfsCall = {
+      method: 'GET',
+      op: 'OPEN',
+      path,
+      params: {
+        offset: String(range.offset),
+        length: String(range.length),
+        ...(this.client.options.mode === 'webhdfs' ? { noredirect: 'true' } : {}),
+      },
+      isRepeatable: true,
+      ...(range.signal === undefined ? {} : { signal: range.signal }),
+    }
+    const answer = await this.client.call(this.withoutSuspects(call))
+    if (answer.kind === 'answer') return { response: answer.response, url: undefined }
+    try {
+      return { response: await this.client.getFrom(answer.url, call), url: answer.url }
+    } catch (error) {
+      if (toAppError(error).code === 'CANNOT_CONNECT') this.suspect(new URL(answer.url).hostname)
+      throw error
+    }
+  }
+
+  async matches(path: string, expected: ExpectedContent): Promise<ContentMatch> {
+    const stat = await this.stat(path)
+    if (stat === undefined) return 'missing'
+    if (stat.kind !== 'file' || stat.lengthBytes !== expected.lengthBytes) return 'length'
+    if (stat.lengthBytes === 0) return 'same'
+    const remote = expected.source === undefined ? undefined : await this.remoteChecksum(path)
+    if (remote === undefined || expected.source === undefined) return matchesByReading(this, path, expected)
+    return (await hdfsMd5(expected.source, remote)) === remote.md5 ? 'same' : 'checksum'
+  }
+
+  private async remoteChecksum(path: string): Promise<ReturnType<typeof parseHdfsChecksum>> {
+    if (!this.hasChecksums) return undefined
+    const params = this.client.options.mode === 'webhdfs' ? { params: { noredirect: 'true' } } : {}
+    try {
+      const answer = await this.client.json({ method: 'GET', op: 'GETFILECHECKSUM', path, ...params, isRepeatable: true }, checksumSchema)
+      return parseHdfsChecksum(answer.FileChecksum)
+    } catch (error) {
+      const failure = toAppError(error)
+      if (failure.code !== 'REMOTE_REFUSED') throw error
+      // Ozone's HttpFS has no checksums; reading back proves the same at a price.
+      this.hasChecksums = false
+      this.system.log.warn('the store has no file checksums: uploads are read back instead', { reason: failure.message })
+      return undefined
+    }
+  }
+
+  close(): Promise<void> {
+    this.client.close()
+    return this.streamingHttp.close()
+  }
+}
+
+/** A whole number of MiB (HDFS wants a multiple of 512 and at least 1 MiB), one block where it fits. */
+function blockSizeFor(lengthBytes: number): number {
+  return Math.min(BLOCK_BYTES_MAX, Math.max(MIB, Math.ceil(lengthBytes / MIB) * MIB))
+}
+
+function toStat(status: v.InferOutput<typeof fileStatus>): RemoteStat {
+  return { kind: status.type === 'DIRECTORY' ? 'directory' : 'file', lengthBytes: status.length, modifiedMs: status.modificationTime }
+}
+
+function undefinedIfMissing(error: unknown): undefined {
+  if (toAppError(error).code === 'NOT_FOUND') return undefined
+  throw error
+}
