@@ -33,16 +33,19 @@ export interface BatcherOptions {
   readonly compressLevel: number
 }
 
-/** Where the file stands when its turn begins. */
-export interface TurnStart {
-  readonly identity: StreamIdentity
-  readonly path: string
+/** Where a stream stands before a batch. */
+export interface ReadPoint {
   readonly position: number
   readonly tailHash: Buffer
-  /** Number of the first record in the stream. */
+  /** Number of the next record in the stream. */
   readonly ordinal: number
   readonly headLength: number
   readonly headHash: Buffer
+}
+
+export interface TurnStart extends ReadPoint {
+  readonly identity: StreamIdentity
+  readonly path: string
 }
 
 export interface TurnBytes {
@@ -144,7 +147,7 @@ export class Batcher {
         continue
       }
       sealed.push(batch)
-      at = afterBatch(at, framed)
+      at = { ...at, ...afterBatch(at, framed) }
       window = advanced(window, batch.end - batch.start)
     }
     return sealed
@@ -168,10 +171,9 @@ export class Batcher {
 }
 
 /** Where the file stands behind a framed turn. */
-export function afterBatch(start: TurnStart, framed: FramedTurn): TurnStart {
+export function afterBatch(start: ReadPoint, framed: FramedTurn): ReadPoint {
   const { source, section } = framed
   return {
-    ...start,
     position: source.end,
     tailHash: source.tailHashEnd,
     ordinal: start.ordinal + section.recordCount,

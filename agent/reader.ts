@@ -101,15 +101,10 @@ export class Reader {
         await waker.wait(next, signal)
         continue
       }
-      next.isBusy = true
       this.activeTurns += 1
       try {
         await this.turn(next, signal)
-      } catch (thrown) {
-        const error = toAppError(thrown)
-        if (error.code !== 'ABORTED') throw error
       } finally {
-        next.isBusy = false
         this.activeTurns -= 1
       }
     }
@@ -144,7 +139,13 @@ export class Reader {
   private async turn(file: SourceFile, signal: AbortSignal): Promise<void> {
     const { cursor } = file
     if (cursor === undefined) return
-    const slot = await this.deps.slots.take(signal)
+    file.isBusy = true
+    const slot = await this.takeSlot(signal)
+    if (slot === undefined) {
+      file.isBusy = false
+      this.queue.add(file)
+      return
+    }
     let sealedBytes = 0
     try {
       sealedBytes = await this.turnInSlot(file, cursor, slot)
@@ -154,12 +155,24 @@ export class Reader {
     }
   }
 
+  /** undefined when the signal fired first. */
+  private async takeSlot(signal: AbortSignal): Promise<Slot | undefined> {
+    try {
+      return await this.deps.slots.take(signal)
+    } catch (thrown) {
+      const error = toAppError(thrown)
+      if (error.code !== 'ABORTED') throw error
+      return undefined
+    }
+  }
+
   /** Bytes that stay in memory for the shipper. */
   private async turnInSlot(file: SourceFile, cursor: ReadCursor, slot: Slot): Promise<number> {
     file.isDirty = false
     const outcome = await this.read(file, cursor, slot)
-    // Another turn, or the registry, may take the file from here on: what was framed is ours alone.
+    // Another turn may take the file from here on, while this one compresses: what was framed is ours alone.
     file.isBusy = false
+    if (this.queue.has(file)) this.wake()
     if (outcome === undefined || file.cursor !== cursor) return 0
     if (outcome.kind === 'changed') {
       this.deps.events.changed(file, outcome.how)

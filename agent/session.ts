@@ -7,6 +7,7 @@ import { AppError, toAppError } from '../shared/errors.ts'
 import { retryDelayMs, type BackoffLimits } from '../shared/retry.ts'
 import type { System } from '../shared/system.ts'
 import type { CollectorClient, Greeting } from './collector-client.ts'
+import { untilAborted } from './waker.ts'
 
 export const retryLimits: BackoffLimits = { baseMs: 100, maxMs: 15_000 }
 
@@ -23,19 +24,23 @@ export class Session {
   private pinnedClusterId: string | undefined
   private hello: Promise<Greeting> | undefined
 
-  constructor(system: System, client: CollectorClient, onGreeting: (greeting: Greeting) => void) {
-    this.system = system
-    this.client = client
-    this.onGreeting = onGreeting
+  private readonly lifetime: AbortSignal
+
+  /** `lifetime` ends a hello that is under way; callers of `ready` come and go. */
+  constructor(options: { system: System; client: CollectorClient; lifetime: AbortSignal; onGreeting: (greeting: Greeting) => void }) {
+    this.system = options.system
+    this.client = options.client
+    this.lifetime = options.lifetime
+    this.onGreeting = options.onGreeting
   }
 
   /** Resolves once greeted. Rejects with ABORTED after the signal. */
   ready(signal: AbortSignal): Promise<Greeting> {
     if (this.state.kind === 'connected') return Promise.resolve(this.state.greeting)
-    this.hello ??= this.greetUntilAnswered(signal).finally(() => {
+    this.hello ??= this.greetUntilAnswered(this.lifetime).finally(() => {
       this.hello = undefined
     })
-    return this.hello
+    return untilAborted(this.hello, signal)
   }
 
   /** The next `ready` says hello again. */

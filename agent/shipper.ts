@@ -5,7 +5,7 @@
  *
  * An answer counts only if it echoes stream, start, end and CRC of what was sent.
  */
-import { AppError, toAppError } from '../shared/errors.ts'
+import { toAppError, type AppError } from '../shared/errors.ts'
 import { retryDelayMs } from '../shared/retry.ts'
 import type { Counter, Histogram, System } from '../shared/system.ts'
 import { wireLimits, type BatchesResponse, type FrameResult } from '../shared/wire.ts'

@@ -4,7 +4,7 @@
  * again by whoever waited.
  */
 import type { FileHandle, FileStat } from '../shared/system.ts'
-import type { TurnStart } from './batcher.ts'
+import type { ReadPoint } from './batcher.ts'
 import type { InputConfig } from './config.ts'
 import type { Pace } from './pace.ts'
 import type { Stream } from './stream.ts'
@@ -23,10 +23,13 @@ export type FileState =
   /** By configuration. */
   | { readonly kind: 'ignored'; readonly reason: string }
 
+/** A file that no glob matches, followed because it carries on a stream, or stands between two that do. */
+export type Guest = 'resumes only' | 'may begin'
+
 /** How far a file was read for its stream. */
 export interface ReadCursor {
   readonly stream: Stream
-  start: Omit<TurnStart, 'identity' | 'path'>
+  start: ReadPoint
 }
 
 export interface SourceFileOptions {
@@ -39,8 +42,9 @@ export interface SourceFileOptions {
   readonly nowMs: number
   /** Path in the record key of a new stream: the base path for a rotated file. */
   readonly keyPath?: string
-  /** Not matched by the globs; followed because it carries on a stream that was. */
-  readonly isGuest?: boolean
+  readonly guest?: Guest
+  /** It was there when the agent began. */
+  readonly isFromStart?: boolean
 }
 
 export class SourceFile {
@@ -48,7 +52,8 @@ export class SourceFile {
   readonly device: bigint
   readonly inode: bigint
   readonly birthtimeNs: bigint
-  readonly isGuest: boolean
+  readonly guest: Guest | undefined
+  readonly isFromStart: boolean
   path: string
   openPath: string
   keyPath: string
@@ -62,12 +67,17 @@ export class SourceFile {
   /** This process saw the content shrink or change, so that the generation before may be superseded. */
   wasChangeSeen = true
   /** Seen by the last sweep, at this path. */
-  isListed = true
+  isListed: boolean
   /** Its name is gone or belongs to another file now. */
-  isDetached = false
+  isDetached: boolean
   pace: Pace
   /** Monotonic time of the last growth: quiet times count from here. */
   lastGrowthMs: number
+  /** Monotonic time before which its identity is not asked again, and how often the collector's answer moved it. */
+  identifyAtMs = 0
+  moves = 0
+  /** The collector does not take a stream that begins in the middle of a file. */
+  mustBeginAtStart = false
   /** Bytes behind the position that have no newline yet. */
   partialBytes = 0
   /** The next turn takes an unterminated line as it is. */
@@ -83,7 +93,10 @@ export class SourceFile {
     this.device = options.stat.device
     this.inode = options.stat.inode
     this.birthtimeNs = options.stat.birthtimeNs
-    this.isGuest = options.isGuest ?? false
+    this.guest = options.guest
+    this.isFromStart = options.isFromStart ?? false
+    this.isListed = options.guest === undefined
+    this.isDetached = options.guest !== undefined
     this.path = options.path
     this.openPath = options.openPath
     this.keyPath = options.keyPath ?? options.path

@@ -49,7 +49,7 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
   if (isAtEnd) file.size = start.position + fresh
   if (wantsFinal && isAtEnd) file.wantsFinal = false
   if (framed === undefined) return { kind: 'nothing', partialBytes: fresh }
-  const { identity: _identity, path: _path, ...next } = afterBatch(start, framed)
+  const next = afterBatch(start, framed)
   cursor.start = next
   const partialBytes = start.position + fresh - next.position
   return { kind: 'framed', start, bytes, framed, hasMore: !isAtEnd || framed.isFull, partialBytes }

@@ -53,3 +53,13 @@ export async function sleepQuietly(clock: Clock, ms: number, signal: AbortSignal
   await sleepUnlessWoken(clock, ms, signal)
   return !signal.aborted
 }
+
+/** The promise's outcome, or ABORTED when the signal fires first; what the promise does then is nobody's concern here. */
+export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = (): void => reject(new AppError('ABORTED', 'waiting was interrupted'))
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop, { once: true })
+    void promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+  })
+}

@@ -1,0 +1,372 @@
+/**
+ * Follows the set of files: sweeps, has new files identified, sees rotated ones to their end, closes their streams, and
+ * acts on what the reader and the shipper report. Two loops: sweeping never waits for the network, so that descriptors
+ * are taken in time while the collector is away; identity does.
+ */
+import { toAppError } from '../shared/errors.ts'
+import { backoffMs } from '../shared/retry.ts'
+import type { Counter, DirectoryWatcher, Gauge, System, WatchEvent } from '../shared/system.ts'
+import type { ByteBudget } from './byte-budget.ts'
+import type { Greeting } from './collector-client.ts'
+import type { AgentConfig } from './config.ts'
+import { parentOf } from './globs.ts'
+import type { Handles } from './handles.ts'
+import type { Identifier } from './identifier.ts'
+import { describeReadError } from './read-error.ts'
+import type { Reader } from './reader.ts'
+import type { Registry } from './registry.ts'
+import { rescue } from './rescue.ts'
+import type { Session } from './session.ts'
+import type { SourceFile } from './source-file.ts'
+import type { Stream } from './stream.ts'
+import { tend } from './tending.ts'
+import { Waker } from './waker.ts'
+import type { SkippedPath, Watcher } from './watcher.ts'
+
+/** Sweeps between two that look at every file whatever the directories say. */
+const FULL_SWEEP_EVERY = 10
+/** Files written to within this time are looked at in each sweep. */
+const ACTIVE_MS = 60_000
+/** An event for an unknown name brings the sweep forward, but not more often than this. */
+const EVENT_SWEEP_MS = 50
+/** `--once` has somebody waiting. */
+const ONCE_TICK_MS = 20
+const CLOSES_AT_A_TIME = 1000
+
+export interface FollowerDeps {
+  readonly system: System
+  readonly config: AgentConfig
+  readonly budget: ByteBudget
+  readonly registry: Registry
+  readonly session: Session
+  readonly handles: Handles
+  readonly reader: Reader
+  readonly identifier: Identifier
+  readonly watcher: Watcher
+  readonly createWatcher?: (onEvent: (event: WatchEvent) => void) => DirectoryWatcher
+}
+
+export class Follower {
+  skipped: readonly SkippedPath[] = []
+  private readonly deps: FollowerDeps
+  private readonly sweepWaker: Waker
+  private readonly identifyWaker: Waker
+  private readonly topics: readonly string[]
+  private isSweepWanted = true
+  private lastSweepMs = Number.NEGATIVE_INFINITY
+  private sweeps = 0
+  private logEpoch: number | undefined
+  private isIdentifying = false
+  private readonly rescueDirectories = new Set<string>()
+  private lost: SourceFile[] = []
+  private closing: { id: string; position: number }[] = []
+  private readonly truncations: Counter
+  private readonly lostBytes: Counter
+  private readonly moves: Counter
+  private readonly fileCount: Gauge
+  private readonly lagBytes: Gauge
+
+  constructor(deps: FollowerDeps) {
+    const { metrics, clock } = deps.system
+    this.deps = deps
+    this.sweepWaker = new Waker(clock)
+    this.identifyWaker = new Waker(clock)
+    this.topics = [...new Set(deps.config.inputs.map((input) => input.topic))]
+    this.truncations = metrics.counter('tailrace_agent_truncations_total', 'Files that shrank or whose content changed', ['how'])
+    this.lostBytes = metrics.counter('tailrace_agent_lost_bytes_total', 'Bytes that were seen and could not be read before they were gone')
+    this.moves = metrics.counter('tailrace_agent_positions_refused_total', 'Streams whose position at the collector was not ours', ['reason'])
+    this.fileCount = metrics.gauge('tailrace_agent_files', 'Files followed')
+    this.lagBytes = metrics.gauge('tailrace_agent_lag_bytes', 'Bytes of followed files that are not acked yet')
+  }
+
+  private get tickMs(): number {
+    const { sweepMs, isOnce } = this.deps.config
+    return isOnce ? Math.min(ONCE_TICK_MS, sweepMs) : sweepMs
+  }
+
+  /** Nothing more to find, to identify or to read to its end; for `--once`. */
+  get isAtEnd(): boolean {
+    if (this.sweeps === 0 || this.isIdentifying || this.closing.length > 0 || this.lost.length > 0) return false
+    for (const file of this.deps.registry.files) {
+      if (file.state.kind === 'new' || file.state.kind === 'waiting') return false
+      if (file.state.kind === 'reading' && !file.isShipped) return false
+    }
+    return true
+  }
+
+  /** What `--once` has to report: every wanted file that was not shipped whole. */
+  problems(): string[] {
+    const problems: string[] = []
+    for (const { path, state } of this.deps.registry.files) {
+      if (state.kind === 'failing' || state.kind === 'parked') problems.push(`${path}: ${state.reason}`)
+    }
+    return problems
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const watcher = this.deps.createWatcher?.((event) => this.noticed(event))
+    try {
+      await Promise.all([this.sweepLoop(watcher, signal), this.identifyLoop(signal)])
+    } finally {
+      await watcher?.close()
+    }
+  }
+
+  // Discovery.
+
+  private async sweepLoop(watcher: DirectoryWatcher | undefined, signal: AbortSignal): Promise<void> {
+    const { clock } = this.deps.system
+    while (!signal.aborted) {
+      const isDue = this.isSweepWanted || this.sweeps % FULL_SWEEP_EVERY === 0 || (await this.deps.watcher.hasChanged())
+      if (isDue) await this.sweep(watcher)
+      this.sweeps += 1
+      await this.tendFiles()
+      this.identifyWaker.wake()
+      const nextMs = this.lastSweepMs + EVENT_SWEEP_MS - clock.monotonicMs()
+      await this.sweepWaker.wait(this.isSweepWanted ? Math.max(1, nextMs) : this.tickMs, signal)
+    }
+  }
+
+  private async sweep(watcher: DirectoryWatcher | undefined): Promise<void> {
+    const { registry, reader, system } = this.deps
+    this.isSweepWanted = false
+    const found = await this.deps.watcher.sweep()
+    this.lastSweepMs = system.clock.monotonicMs()
+    watcher?.watch(found.directories)
+    this.skipped = found.skipped
+    const { touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
+    for (const file of touched) {
+      if (file.state.kind === 'ignored' || file.state.kind === 'empty') file.state = { kind: 'new' }
+      reader.poke(file)
+    }
+    for (const file of missing) this.losesName(file)
+    this.fileCount.set(registry.size)
+  }
+
+  /** An event is only a hint: a known file may have grown, an unknown name may be a new file. */
+  private noticed(event: WatchEvent): void {
+    const { registry, reader, watcher, system } = this.deps
+    let isKnown = false
+    for (const file of registry.allAtPath(event.path, this.topics)) {
+      reader.poke(file)
+      isKnown = file.cursor !== undefined
+    }
+    if (isKnown || this.isSweepWanted) return
+    if (!watcher.matches(event.path) && !registry.isBesideFiles(event.path, this.topics)) return
+    this.isSweepWanted = true
+    if (system.clock.monotonicMs() - this.lastSweepMs >= EVENT_SWEEP_MS) this.sweepWaker.wake()
+  }
+
+  /** Its bytes are still ours to read: by its descriptor, or under the name that rotation gave it. */
+  private losesName(file: SourceFile): void {
+    if (!this.deps.registry.has(file)) {
+      this.endStream(file)
+      return
+    }
+    file.isDetached = true
+    this.lost.push(file)
+    this.rescueDirectories.add(parentOf(file.path))
+    this.deps.reader.poke(file, { isUrgent: true })
+  }
+
+  // Between turns.
+
+  private async tendFiles(): Promise<void> {
+    const { registry, system } = this.deps
+    let lagBytes = 0
+    for (const file of registry.files) {
+      const nowMs = system.clock.monotonicMs()
+      if (file.isDetached || nowMs - file.lastGrowthMs < ACTIVE_MS || file.partialBytes > 0) await this.look(file)
+      this.tendFile(file, nowMs)
+      lagBytes += Math.max(0, file.size - (file.cursor?.stream.settled.position ?? 0))
+    }
+    this.lagBytes.set(lagBytes)
+  }
+
+  private async look(file: SourceFile): Promise<void> {
+    const { system, handles, reader, registry } = this.deps
+    try {
+      // A descriptor in time: bytes behind a name that goes away are read through it.
+      if (file.handle === undefined && (file.isDetached || file.state.kind === 'new')) await handles.of(file)
+      const stat = await (file.handle?.stat() ?? system.fs.stat(file.openPath))
+      if (stat === undefined || stat.inode !== file.inode || !registry.has(file)) return
+      if (stat.size === file.size && stat.mtimeMs === file.mtimeMs) return
+      file.mtimeMs = stat.mtimeMs
+      if (file.cursor === undefined) file.size = stat.size
+      if (file.state.kind === 'empty' || file.state.kind === 'ignored') file.state = { kind: 'new' }
+      if (stat.size > file.size) file.lastGrowthMs = system.clock.monotonicMs()
+      reader.poke(file)
+    } catch (error) {
+      this.lookFailed(file, error)
+    }
+  }
+
+  private lookFailed(file: SourceFile, thrown: unknown): void {
+    const { text, isGone } = describeReadError(thrown)
+    this.deps.system.log.debug('a file could not be looked at', { path: file.path, reason: text, isGone })
+  }
+
+  private tendFile(file: SourceFile, nowMs: number): void {
+    const { config, reader, system, registry } = this.deps
+    const { unterminatedAfterMs, rotateGraceMs, isOnce } = config
+    const tending = tend(file, nowMs, { unterminatedAfterMs, rotateGraceMs, isOnce })
+    switch (tending.kind) {
+      case 'nothing':
+        return
+      case 'finish line':
+        file.wantsFinal = true
+        reader.poke(file, { isUrgent: true })
+        return
+      case 'lose':
+        this.lostBytes.add(tending.bytes)
+        system.log.warn('a file was gone before it was read to its end', { path: file.path, bytes: tending.bytes })
+        break
+      case 'finish file':
+        break
+    }
+    this.endStream(file)
+    reader.forget(file)
+    registry.remove(file)
+    void this.deps.handles.close(file).catch((error: unknown) => this.lookFailed(file, error))
+  }
+
+  private endStream(file: SourceFile): void {
+    const { cursor } = file
+    if (cursor === undefined || cursor.stream.settled.recordCount === 0) return
+    this.closing.push({ id: cursor.stream.identity.idHex, position: cursor.stream.settled.position })
+  }
+
+  // Identity.
+
+  private async identifyLoop(signal: AbortSignal): Promise<void> {
+    const { session, system } = this.deps
+    while (!signal.aborted) {
+      try {
+        await session.ready(signal)
+        if (this.sweeps > 0) await this.identifyRound(signal)
+        await this.closeStreams(signal)
+      } catch (thrown) {
+        const error = toAppError(thrown)
+        if (error.code === 'ABORTED') return
+        if (error.code === 'INTERNAL') throw error
+        system.log.warn('the collector refuses to tell about streams', { code: error.code, message: error.message, hint: error.hint })
+      }
+      await this.identifyWaker.wait(this.tickMs, signal)
+    }
+  }
+
+  private async identifyRound(signal: AbortSignal): Promise<void> {
+    const { registry, identifier, system, reader, watcher, config } = this.deps
+    this.isIdentifying = true
+    try {
+      const directories = new Set(this.rescueDirectories)
+      const { lost } = this
+      this.rescueDirectories.clear()
+      this.lost = []
+      if (directories.size > 0) {
+        await rescue({ system, registry, watcher, inputs: config.inputs, unclaimed: () => identifier.unclaimed() }, { directories, lost })
+      }
+      const nowMs = system.clock.monotonicMs()
+      const files = [...registry.files].filter((file) => wantsIdentity(file) && file.identifyAtMs <= nowMs)
+      if (files.length === 0) return
+      await identifier.identify(files, signal)
+      for (const file of files) reader.poke(file, { isUrgent: true })
+    } finally {
+      this.isIdentifying = false
+    }
+  }
+
+  private async closeStreams(signal: AbortSignal): Promise<void> {
+    const streams = this.closing.slice(0, CLOSES_AT_A_TIME)
+    if (streams.length === 0) return
+    await this.deps.session.call((client) => client.close(streams, signal), signal)
+    this.closing = this.closing.slice(streams.length)
+  }
+
+  // Reports.
+
+  /** The reader found other bytes than it remembers: the stream ends where it was read to. */
+  changed(file: SourceFile, how: 'shrunk' | 'rewritten'): void {
+    const { registry, system } = this.deps
+    this.truncations.add(1, { how })
+    system.log.warn('a file was truncated or rewritten', { path: file.path, how, position: file.position })
+    registry.untie(file)
+    file.wasChangeSeen = true
+    file.state = { kind: 'new' }
+    file.identifyAtMs = 0
+    this.lost.push(file)
+    this.rescueDirectories.add(parentOf(file.path))
+    this.identifyWaker.wake()
+  }
+
+  vanished(file: SourceFile): void {
+    file.isListed = false
+    this.isSweepWanted = true
+    this.sweepWaker.wake()
+  }
+
+  settled(stream: Stream): void {
+    const { registry, reader } = this.deps
+    // An orphan that has arrived is the collector's to tell about from now on.
+    if (stream.placeCount === 0) registry.orphans.delete(stream.identity.idHex)
+    const file = registry.ofStream(stream.identity.idHex)
+    if (file !== undefined) file.moves = 0
+    reader.wake()
+    if (this.deps.config.isOnce) this.sweepWaker.wake()
+  }
+
+  /** The collector refused the stream, or stands elsewhere than we believe. */
+  stopped(stream: Stream): void {
+    const { registry, budget, system } = this.deps
+    const { idHex, keyPath } = stream.identity
+    const file = registry.ofStream(idHex)
+    budget.release(stream.drop())
+    registry.orphans.delete(idHex)
+    if (file === undefined) {
+      system.log.error('batches of a file that is gone were not taken', { path: keyPath, stream: idHex, state: stream.state.kind })
+      return
+    }
+    registry.untie(file)
+    if (stream.state.kind === 'parked') file.state = { kind: 'parked', reason: stream.state.reason }
+    else if (stream.state.kind === 'moved') this.moved(file, stream.state.reason)
+  }
+
+  /** Asks again which stream the file is: the bytes are still in the file. */
+  private moved(file: SourceFile, reason: 'have' | 'expected' | 'diverged'): void {
+    const { clock, log, random } = this.deps.system
+    this.moves.add(1, { reason })
+    const delayMs = file.moves === 0 ? 0 : backoffMs(file.moves, { baseMs: 500, maxMs: 60_000 }, random.next())
+    log.warn('the collector stands elsewhere in a file', { path: file.path, reason })
+    file.state = { kind: 'new' }
+    file.wasChangeSeen = false
+    file.mustBeginAtStart = reason === 'expected'
+    file.moves += 1
+    file.identifyAtMs = clock.monotonicMs() + delayMs
+    this.identifyWaker.wake()
+  }
+
+  greeted(greeting: Greeting): void {
+    const isNewEpoch = this.logEpoch !== undefined && this.logEpoch !== greeting.logEpoch
+    if (this.logEpoch === undefined) for (const stream of greeting.streams) this.rescueDirectories.add(parentOf(stream.path))
+    this.logEpoch = greeting.logEpoch
+    if (isNewEpoch) this.checkPositions(greeting)
+    this.deps.reader.wake()
+  }
+
+  /** After a restore the collector may have less than it acked: what is missing is read again. */
+  private checkPositions(greeting: Greeting): void {
+    const positions = new Map(greeting.streams.map((stream) => [stream.id, stream.position]))
+    for (const file of this.deps.registry.files) {
+      const stream = file.cursor?.stream
+      if (stream === undefined || stream.settled.recordCount === 0) continue
+      if ((positions.get(stream.identity.idHex) ?? 0) >= stream.settled.position) continue
+      stream.state = { kind: 'moved', reason: 'expected' }
+      this.stopped(stream)
+    }
+  }
+}
+
+function wantsIdentity(file: SourceFile): boolean {
+  if (file.cursor !== undefined) return false
+  return file.state.kind === 'new' || file.state.kind === 'waiting' || file.state.kind === 'failing'
+}

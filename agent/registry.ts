@@ -1,0 +1,212 @@
+/**
+ * Every file that the agent follows and every stream that they ship into, found by file, by path and by stream. Takes in
+ * what a sweep found; asks nobody. No I/O, no waiting.
+ */
+import { NO_TAIL_HASH } from '../shared/hashes.ts'
+import type { FileStat } from '../shared/system.ts'
+import { initialPace, type PaceLimits } from './pace.ts'
+import type { KnownStream } from './known-stream.ts'
+import { fileKey, SourceFile, type Guest, type ReadCursor } from './source-file.ts'
+import type { FoundFile } from './watcher.ts'
+
+export interface Reconciled {
+  readonly fresh: readonly SourceFile[]
+  /** Size or mtime changed. */
+  readonly touched: readonly SourceFile[]
+  /** Their name is gone or belongs to another file. */
+  readonly missing: readonly SourceFile[]
+}
+
+export class Registry {
+  private readonly byKey = new Map<string, SourceFile>()
+  private readonly byPath = new Map<string, SourceFile>()
+  private readonly byStream = new Map<string, SourceFile>()
+  /** Streams whose file was truncated or rewritten while batches are on their way, with how far they were read. */
+  readonly orphans = new Map<string, ReadCursor>()
+  private readonly pace: PaceLimits
+  private hasSwept = false
+
+  constructor(pace: PaceLimits) {
+    this.pace = pace
+  }
+
+  get files(): IterableIterator<SourceFile> {
+    return this.byKey.values()
+  }
+
+  get size(): number {
+    return this.byKey.size
+  }
+
+  has(file: SourceFile): boolean {
+    return this.byKey.get(fileKey(file, file.input.topic)) === file
+  }
+
+  find(at: { device: bigint; inode: bigint }, topic: string): SourceFile | undefined {
+    return this.byKey.get(fileKey(at, topic))
+  }
+
+  atPath(path: string, topic: string): SourceFile | undefined {
+    return this.byPath.get(`${topic} ${path}`)
+  }
+
+  ofStream(idHex: string): SourceFile | undefined {
+    return this.byStream.get(idHex)
+  }
+
+  /** Every file at this path, whatever its topic. */
+  *allAtPath(path: string, topics: readonly string[]): Iterable<SourceFile> {
+    for (const topic of topics) {
+      const file = this.atPath(path, topic)
+      if (file !== undefined) yield file
+    }
+  }
+
+  /** Whether the name begins with that of a file that is followed: rotation may have made it. */
+  isBesideFiles(path: string, topics: readonly string[]): boolean {
+    const slash = path.lastIndexOf('/')
+    for (let end = path.length - 1; end > slash + 1; end -= 1) {
+      if (topics.some((topic) => this.atPath(path.slice(0, end), topic) !== undefined)) return true
+    }
+    return false
+  }
+
+  /** Takes in a whole sweep. Files that are guests are not expected in it. */
+  reconcile(found: readonly FoundFile[], nowMs: number): Reconciled {
+    const fresh: SourceFile[] = []
+    const touched: SourceFile[] = []
+    const replaced: SourceFile[] = []
+    for (const file of this.byKey.values()) file.isListed = false
+    for (const item of byPreferredPath(found, this)) {
+      const known = this.find(item.stat, item.input.topic)
+      const isReused = known !== undefined && isReusedInode(known, item.stat)
+      if (isReused) replaced.push(known)
+      if (known === undefined || isReused) fresh.push(this.add(item, { nowMs, isFromStart: !this.hasSwept }))
+      else if (this.refresh(known, item)) touched.push(known)
+    }
+    const missing = replaced
+    for (const file of this.byKey.values()) {
+      if (file.isListed || file.isDetached) continue
+      file.isDetached = true
+      file.lastGrowthMs = nowMs
+      missing.push(file)
+    }
+    this.hasSwept = true
+    return { fresh, touched, missing }
+  }
+
+  /** Whether it may have grown. */
+  private refresh(file: SourceFile, found: FoundFile): boolean {
+    file.isListed = true
+    file.isDetached = false
+    this.move(file, found)
+    const isTouched = file.size !== found.stat.size || file.mtimeMs !== found.stat.mtimeMs
+    file.mtimeMs = found.stat.mtimeMs
+    if (file.cursor === undefined) file.size = found.stat.size
+    return isTouched
+  }
+
+  /** The file bears another name now. */
+  move(file: SourceFile, to: { path: string; openPath: string }): void {
+    const { topic } = file.input
+    if (this.atPath(file.path, topic) === file) this.byPath.delete(`${topic} ${file.path}`)
+    file.path = to.path
+    file.openPath = to.openPath
+    this.byPath.set(`${topic} ${file.path}`, file)
+  }
+
+  add(found: FoundFile, options: { nowMs: number; guest?: Guest; keyPath?: string; isFromStart?: boolean }): SourceFile {
+    const { nowMs, ...rest } = options
+    const file = new SourceFile({ ...found, ...rest, nowMs, pace: initialPace(this.pace) })
+    this.byKey.set(fileKey(file, file.input.topic), file)
+    if (options.guest === undefined || this.atPath(file.path, file.input.topic) === undefined) {
+      this.byPath.set(`${file.input.topic} ${file.path}`, file)
+    }
+    return file
+  }
+
+  remove(file: SourceFile): void {
+    const { topic } = file.input
+    if (this.has(file)) this.byKey.delete(fileKey(file, topic))
+    if (this.atPath(file.path, topic) === file) this.byPath.delete(`${topic} ${file.path}`)
+    this.untie(file)
+  }
+
+  /** From here on the file's bytes go into this stream. */
+  tie(file: SourceFile, cursor: ReadCursor): void {
+    this.untie(file)
+    file.cursor = cursor
+    file.generationFloor = Math.max(file.generationFloor, ownGeneration(file, cursor))
+    this.byStream.set(cursor.stream.identity.idHex, file)
+    this.orphans.delete(cursor.stream.identity.idHex)
+  }
+
+  /** The file's stream is not its own any more. Batches that are on their way stay an orphan's. */
+  untie(file: SourceFile): ReadCursor | undefined {
+    const { cursor } = file
+    file.cursor = undefined
+    file.partialBytes = 0
+    file.wantsFinal = false
+    if (cursor === undefined) return undefined
+    const { idHex } = cursor.stream.identity
+    // A generation of which nothing was ever stored or sent is free again.
+    if (cursor.stream.settled.recordCount === 0 && cursor.stream.placeCount === 0) file.generationFloor = Math.max(0, ownGeneration(file, cursor) - 1)
+    if (this.byStream.get(idHex) === file) this.byStream.delete(idHex)
+    if (!cursor.stream.isIdle && cursor.stream.state.kind === 'shipping') this.orphans.set(idHex, cursor)
+    return cursor
+  }
+
+  /** Orphans that a file could carry on, as the collector would describe them once they have arrived. */
+  orphanStreams(topic: string): KnownStream[] {
+    const known: KnownStream[] = []
+    for (const cursor of this.orphans.values()) {
+      if (cursor.stream.identity.topic === topic) known.push(streamAt(cursor))
+    }
+    return known
+  }
+}
+
+function streamAt(cursor: ReadCursor): KnownStream {
+  const { identity } = cursor.stream
+  return {
+    id: identity.idHex,
+    topic: identity.topic,
+    inode: identity.inode,
+    birthtimeNs: identity.birthtimeNs,
+    generation: identity.generation,
+    isSuperseded: false,
+    isOpen: true,
+    position: cursor.start.position,
+    tailHash: cursor.start.position === 0 ? NO_TAIL_HASH : cursor.start.tailHash,
+    headLength: cursor.start.headLength,
+    headHash: cursor.start.headHash,
+    recordCount: cursor.start.ordinal,
+    path: identity.keyPath,
+    keyPath: identity.keyPath,
+  }
+}
+
+/** A generation counts for the file that the stream's id is made of, not for a copy that carries it on. */
+function ownGeneration(file: SourceFile, cursor: ReadCursor): number {
+  const { identity } = cursor.stream
+  return identity.inode === file.inode && identity.birthtimeNs === file.birthtimeNs ? identity.generation : 0
+}
+
+/**
+ * The inode was freed and given to another file. Only possible while no descriptor is held, so a birth time that differs
+ * on a held file is one that changes with writes, and says nothing.
+ */
+function isReusedInode(file: SourceFile, stat: FileStat): boolean {
+  return file.handle === undefined && file.birthtimeNs !== stat.birthtimeNs
+}
+
+/** One item per file: of several hard links the path that it already bears, else the first. */
+function byPreferredPath(found: readonly FoundFile[], registry: Registry): Iterable<FoundFile> {
+  const chosen = new Map<string, FoundFile>()
+  for (const item of found) {
+    const { topic } = item.input
+    const key = fileKey(item.stat, topic)
+    if (!chosen.has(key) || registry.find(item.stat, topic)?.path === item.path) chosen.set(key, item)
+  }
+  return chosen.values()
+}

@@ -1,0 +1,204 @@
+/**
+ * Discovery: walks the directories of the globs and says which files are there, and why a path that matches is left
+ * alone. The sweep works on every file system; events only make it come sooner. Decides nothing about identity.
+ */
+import { errnoOf } from '../shared/errors.ts'
+import { NAME_BYTES_MAX } from '../shared/source-header.ts'
+import type { DirectoryEntry, FileStat, System } from '../shared/system.ts'
+import type { InputConfig } from './config.ts'
+import { joinPath, parentOf, type InputGlobs, type WalkRoot } from './globs.ts'
+import { describeReadError } from './read-error.ts'
+
+export const DIRECTORIES_MAX = 20_000
+export const FILES_MAX = 200_000
+/** Stats under way at a time: enough to keep the thread pool busy, few enough to leave it to reads. */
+const STATS_AT_A_TIME = 8
+/** The mtime of a directory has the grain of a kernel tick: a change in the same tick is seen by looking again. */
+const MTIME_GRAIN_MS = 1000
+
+export interface FoundFile {
+  readonly input: InputConfig
+  readonly path: string
+  /** Differs from `path` for a followed symlink. */
+  readonly openPath: string
+  readonly stat: FileStat
+}
+
+export interface SkippedPath {
+  readonly path: string
+  readonly topic: string
+  readonly reason: string
+}
+
+export interface Sweep {
+  readonly files: readonly FoundFile[]
+  readonly skipped: readonly SkippedPath[]
+  /** Directories that are there and should be watched, with the nearest ancestor of one that is missing. */
+  readonly directories: readonly string[]
+}
+
+/** One walk in the making. */
+interface Walk {
+  readonly globs: InputGlobs
+  readonly files: FoundFile[]
+  readonly skipped: SkippedPath[]
+  readonly seen: Set<string>
+}
+
+export class Watcher {
+  private readonly system: System
+  private readonly globs: readonly InputGlobs[]
+  /** mtime of each directory at the last sweep, and when that was. */
+  private mtimes = new Map<string, number>()
+  private sweptAtMs = 0
+
+  constructor(system: System, globs: readonly InputGlobs[]) {
+    this.system = system
+    this.globs = globs
+  }
+
+  matches(path: string): boolean {
+    return this.globs.some((globs) => globs.matches(path))
+  }
+
+  /** Whether a name may have come or gone in some directory since the last sweep. */
+  async hasChanged(): Promise<boolean> {
+    for (const [directory, mtimeMs] of this.mtimes) {
+      const stat = await this.statQuietly(directory)
+      if ((stat?.mtimeMs ?? 0) !== mtimeMs) return true
+      if (mtimeMs > this.sweptAtMs - MTIME_GRAIN_MS && this.system.clock.nowMs() - this.sweptAtMs > MTIME_GRAIN_MS) return true
+    }
+    return false
+  }
+
+  async sweep(): Promise<Sweep> {
+    this.sweptAtMs = this.system.clock.nowMs()
+    this.mtimes = new Map()
+    const files: FoundFile[] = []
+    const skipped: SkippedPath[] = []
+    for (const globs of this.globs) {
+      const walk: Walk = { globs, files, skipped, seen: new Set() }
+      for (const root of globs.roots) await this.walkFrom(root, walk)
+    }
+    return { files, skipped, directories: [...this.mtimes.keys()] }
+  }
+
+  /** All regular files of one directory that no exclusion names, matched or not: where rotation leaves its files. */
+  async siblingsIn(directory: string, input: InputConfig): Promise<FoundFile[]> {
+    const globs = this.globs.find((candidate) => candidate.input === input)
+    const entries = await this.listQuietly(directory)
+    const paths = (entries ?? [])
+      .filter((entry) => entry.kind === 'file')
+      .map((entry) => joinPath(directory, entry.name))
+      .filter((path) => globs?.isExcluded(path) !== true)
+    const found: FoundFile[] = []
+    await inGroups(paths.slice(0, FILES_MAX), async (path) => {
+      const stat = await this.statQuietly(path)
+      if (stat?.kind === 'file') found.push({ input, path, openPath: path, stat })
+    })
+    return found
+  }
+
+  private async walkFrom(root: WalkRoot, walk: Walk): Promise<void> {
+    const stat = await this.statQuietly(root.directory)
+    if (stat === undefined) await this.noteAncestor(root.directory)
+    let level = [root.directory]
+    for (let depth = 0; depth <= root.depth && level.length > 0; depth += 1) {
+      const next: string[] = []
+      for (const directory of level) {
+        if (walk.seen.has(directory) || this.mtimes.size >= DIRECTORIES_MAX) continue
+        walk.seen.add(directory)
+        next.push(...(await this.visit(directory, walk)))
+      }
+      level = next
+    }
+  }
+
+  /** Takes in one directory; answers its subdirectories. */
+  private async visit(directory: string, walk: Walk): Promise<string[]> {
+    const stat = await this.statQuietly(directory)
+    if (stat !== undefined) this.mtimes.set(directory, stat.mtimeMs)
+    const entries = await this.listQuietly(directory, walk)
+    const subdirectories: string[] = []
+    const files: string[] = []
+    for (const entry of entries ?? []) {
+      const path = joinPath(directory, entry.name)
+      if (entry.kind === 'directory') subdirectories.push(path)
+      else if (entry.kind === 'symlink' && walk.globs.input.followSymlinks) subdirectories.push(...(await this.followLink(path, walk)))
+      else if (walk.globs.matches(path)) this.sort(entry, path, { files, walk })
+    }
+    await inGroups(files, (path) => this.take({ path, openPath: path }, walk))
+    return subdirectories
+  }
+
+  /** What can't be read by kind is told; the rest is looked at. */
+  private sort(entry: DirectoryEntry, path: string, into: { files: string[]; walk: Walk }): void {
+    const { walk, files } = into
+    const skip = (reason: string): void => {
+      walk.skipped.push({ path, topic: walk.globs.input.topic, reason })
+    }
+    if (entry.kind === 'symlink') skip('it is a symbolic link: followSymlinks is off')
+    else if (entry.kind === 'fifo') skip('it is a FIFO')
+    else if (entry.kind !== 'file') skip('it is not a regular file')
+    else if (Buffer.byteLength(path) > NAME_BYTES_MAX) skip(`its path is longer than ${NAME_BYTES_MAX} bytes`)
+    else if (walk.files.length + files.length >= FILES_MAX) skip(`more than ${FILES_MAX} files match`)
+    else files.push(path)
+  }
+
+  private async take(at: { path: string; openPath: string }, walk: Walk): Promise<void> {
+    const stat = await this.statQuietly(at.openPath)
+    if (stat?.kind === 'file') walk.files.push({ input: walk.globs.input, ...at, stat })
+  }
+
+  /** A followed link: a file is taken in, a directory is walked unless it was seen under its own name. */
+  private async followLink(path: string, walk: Walk): Promise<string[]> {
+    try {
+      const openPath = await this.system.fs.realPath(path)
+      const stat = await this.system.fs.stat(openPath)
+      if (stat?.kind === 'directory') return path.startsWith(`${openPath}/`) ? [] : [path]
+      if (walk.globs.matches(path)) await this.take({ path, openPath }, walk)
+    } catch (error) {
+      walk.skipped.push({ path, topic: walk.globs.input.topic, reason: `its target: ${describeReadError(error).text}` })
+    }
+    return []
+  }
+
+  /** A directory that is to appear is announced by the nearest one above it. */
+  private async noteAncestor(directory: string): Promise<void> {
+    for (let at = parentOf(directory); ; at = parentOf(at)) {
+      const stat = await this.statQuietly(at)
+      if (stat !== undefined) {
+        if (!this.mtimes.has(at)) this.mtimes.set(at, stat.mtimeMs)
+        return
+      }
+      if (at === '/') return
+    }
+  }
+
+  private async statQuietly(path: string): Promise<FileStat | undefined> {
+    try {
+      return await this.system.fs.stat(path, { followSymlinks: true })
+    } catch (error) {
+      // A path that can't be looked at is as good as absent: listing its directory tells the reason.
+      if (errnoOf(error) === undefined) throw error
+      return undefined
+    }
+  }
+
+  private async listQuietly(directory: string, walk?: Walk): Promise<DirectoryEntry[] | undefined> {
+    try {
+      return await this.system.fs.list(directory)
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error
+      const { text, isGone } = describeReadError(error)
+      if (!isGone) walk?.skipped.push({ path: directory, topic: walk.globs.input.topic, reason: text })
+      return undefined
+    }
+  }
+}
+
+async function inGroups(paths: readonly string[], work: (path: string) => Promise<void>): Promise<void> {
+  for (let at = 0; at < paths.length; at += STATS_AT_A_TIME) {
+    await Promise.all(paths.slice(at, at + STATS_AT_A_TIME).map(work))
+  }
+}
