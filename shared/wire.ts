@@ -376,6 +376,31 @@ export type StreamsResponse = v.InferOutput<typeof streamsResponseSchema>
 export const exportsResponseSchema = v.object({ exports: v.array(exportSchema) })
 export type ExportsResponse = v.InferOutput<typeof exportsResponseSchema>
 
+const positive = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
+
+/** What `POST` and `PATCH` may set; null = unlimited, absent = default or as it is. */
+export const topicConfigSchema = v.strictObject({
+  partitions: v.optional(v.pipe(positive, v.maxValue(1024))),
+  segmentBytes: v.optional(v.pipe(positive, v.minValue(64 * 1024), v.maxValue(1024 * 1024 * 1024))),
+  segmentAgeMs: v.optional(v.pipe(positive, v.minValue(1000))),
+  retentionBytes: v.optional(v.nullable(positive)),
+  retentionAgeMs: v.optional(v.nullable(positive)),
+})
+export type TopicConfigRequest = v.InferOutput<typeof topicConfigSchema>
+export const createTopicSchema = v.strictObject({ name, config: v.optional(topicConfigSchema) })
+export const alterTopicSchema = v.strictObject({ config: topicConfigSchema })
+
+/** Answer to `POST /v1/topics/<topic>/lines`. `repeated`: the Idempotency-Key was known, nothing new was stored. */
+export const linesResponseSchema = v.object({
+  topic: name,
+  partition: count,
+  baseOffset: count,
+  lastOffset: count,
+  records: count,
+  repeated: v.optional(v.literal(true)),
+})
+export type LinesResponse = v.InferOutput<typeof linesResponseSchema>
+
 export const statusSchema = v.object({
   version: v.string(),
   clusterId: name,

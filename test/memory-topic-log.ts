@@ -76,12 +76,10 @@ export class MemoryTopicLog implements TopicLog {
     this.byName.delete(name)
   }
 
-  append(sourced: SourcedBatch): Promise<AppendResult> {
-    try {
-      return Promise.resolve(this.appendNow(sourced))
-    } catch (error) {
-      return Promise.reject(error)
-    }
+  async append(sourced: SourcedBatch): Promise<AppendResult> {
+    const result = this.appendNow(sourced)
+    await Promise.resolve()
+    return result
   }
 
   appendPlain(plain: PlainBatch): Promise<{ readonly baseOffset: Offset }> {

@@ -2,7 +2,7 @@
  * Finds the handler for a request and decides whether this caller may use it. Routes are plain values, so that each
  * area of the API brings its own list and tests call handlers without a server.
  *
- * Order of the checks, one error code each: Host header (FORBIDDEN), path (NOT_FOUND), method (METHOD_NOT_ALLOWED),
+ * Order of the checks, one error code each: Host and Origin header (FORBIDDEN), path (NOT_FOUND), method (METHOD_NOT_ALLOWED),
  * identity (UNAUTHENTICATED), role (FORBIDDEN). Nothing of the body is read before all have passed.
  */
 import { AppError, assert } from '../../shared/errors.ts'
@@ -52,6 +52,7 @@ export function createRouter(options: RouterOptions): Handler {
         hint: 'use the address it listens on, or add the name to allowedHosts',
       })
     }
+    checkOrigin(request, host)
     const segments = segmentsOf(request.path)
     const candidates = routes.filter((route) => matches(route, segments))
     if (candidates.length === 0) throw new AppError('NOT_FOUND', `there is nothing at ${request.path.slice(0, 200)}`)
@@ -71,6 +72,17 @@ export function param(context: RouteContext, name: string): string {
   const value = context.params.get(name)
   assert(value !== undefined, `the pattern has :${name}`)
   return value
+}
+
+/**
+ * A page of another site can make a browser post to us, and on loopback there is no token that it lacks. Browsers name
+ * the page's origin in every such request.
+ */
+function checkOrigin(request: ServerRequest, host: string | undefined): void {
+  const origin = request.headers.get('origin')
+  if (origin === undefined || request.method === 'GET' || request.method === 'HEAD') return
+  if (URL.canParse(origin) && new URL(origin).host === host) return
+  throw new AppError('FORBIDDEN', 'requests of web pages of other sites are not taken', { hint: 'send it from a server of yours' })
 }
 
 const anonymous: Caller = { name: 'anonymous', roles: new Set<Role>(), identity: undefined }
