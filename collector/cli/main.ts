@@ -1,0 +1,76 @@
+/**
+ * Entry of `tailrace`: builds the real System, adapts the process's streams and signals, and exits with the code that
+ * the command line answers. Nothing else of the CLI touches the process.
+ */
+import { hostname } from 'node:os'
+import { errnoOf } from '../../shared/errors.ts'
+import { createNodeSystem } from '../../shared/node-system.ts'
+import { undiciHttpClient } from '../../shared/node/http-client.ts'
+import { loadZstd } from '../../shared/zstd.ts'
+import type { CliContext, OutputSink } from './context.ts'
+import { exitCodes } from './exit-codes.ts'
+import { runCli } from './index.ts'
+
+/** A bug is no answer of a command; sysexits.h calls it EX_SOFTWARE. */
+const BUG_EXIT_CODE = 70
+
+async function main(): Promise<void> {
+  const abort = new AbortController()
+  let interrupts = 0
+  process.on('SIGINT', () => {
+    interrupts += 1
+    abort.abort('interrupt')
+    // Whoever presses twice means it.
+    if (interrupts > 1) process.exit(exitCodes.interrupted)
+  })
+  const system = createNodeSystem({ component: 'cli', logLevel: 'warn' })
+  const context: CliContext = {
+    stdout: processSink(process.stdout, () => abort.abort('pipe')),
+    stderr: processSink(process.stderr, () => undefined),
+    env: process.env,
+    system,
+    loadZstd: () => loadZstd(),
+    openHttp: (tls) => undiciHttpClient({ tls }),
+    hostName: hostname(),
+    version: process.env['TAILRACE_VERSION'] ?? '0.1.0',
+    signal: abort.signal,
+  }
+  try {
+    process.exitCode = await runCli(process.argv.slice(2), context)
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+    process.exitCode = BUG_EXIT_CODE
+  }
+  await system.http.close()
+}
+
+function processSink(stream: NodeJS.WriteStream, onGone: () => void): OutputSink {
+  let gone: Error | undefined
+  stream.on('error', (error) => {
+    gone = error
+    if (errnoOf(error) === 'EPIPE') onGone()
+  })
+  return {
+    isTty: stream.isTTY === true,
+    write: (data) => {
+      if (gone !== undefined) return Promise.reject(gone)
+      if (stream.write(data)) return undefined
+      return new Promise((resolve, reject) => {
+        const done = (): void => {
+          stream.off('drain', done)
+          stream.off('error', failed)
+          resolve()
+        }
+        const failed = (error: Error): void => {
+          stream.off('drain', done)
+          stream.off('error', failed)
+          reject(error)
+        }
+        stream.on('drain', done)
+        stream.on('error', failed)
+      })
+    },
+  }
+}
+
+void main()

@@ -1,0 +1,149 @@
+/** From what a walk found to what `verify` says: pure judgement, one stream or partition at a time. */
+import type { ExportInfo, StreamInfo } from '../../shared/wire.ts'
+import type { WalkedPartition, WalkedStream } from './partition-walk.ts'
+import type { SourceState } from './source-compare.ts'
+
+export type Verdict = 'ok' | 'differs' | 'incomplete'
+
+/** One row of `verify --json`. */
+export interface StreamVerdict {
+  readonly kind: 'stream'
+  readonly verdict: Verdict
+  readonly id: string
+  readonly host: string
+  readonly path: string
+  readonly topic: string
+  readonly partition: number
+  readonly generation: number
+  /** First byte that the log holds; what is before it was dropped by retention. */
+  readonly start: number
+  readonly position: number
+  readonly records: number
+  /** Of the bytes [start, position). */
+  readonly sha256: string
+  readonly source: 'same' | 'differs' | SourceState['kind']
+  readonly exported: boolean
+  readonly problems: readonly string[]
+  readonly notes: readonly string[]
+}
+
+export interface PartitionVerdict {
+  readonly kind: 'partition'
+  readonly verdict: Verdict
+  readonly topic: string
+  readonly partition: number
+  readonly firstOffset: number
+  readonly endOffset: number
+  readonly batches: number
+  readonly bytes: number
+  readonly exportedSegments: number
+  readonly problems: readonly string[]
+}
+
+export interface StreamFacts {
+  readonly stream: WalkedStream
+  readonly walked: WalkedPartition
+  readonly exports: ExportInfo | undefined
+}
+
+export function judgeStream({ stream, walked, exports }: StreamFacts): StreamVerdict {
+  const { info, chain } = stream
+  const problems = [...logProblems(stream), ...sourceProblems(stream)]
+  const start = chain.start ?? info.position
+  const position = chain.start === undefined ? info.position : chain.position
+  const isBeginGone = start > 0
+  const isBeginExported = isBeginGone && exports !== undefined && holdsRange(exports, info.firstOffset, walked.firstOffset)
+  const notes = sourceNotes(stream.source)
+  if (isBeginGone) notes.push(`log begins at byte ${start}${isBeginExported ? ', what was before it is exported' : ', what was before it is gone'}`)
+  return {
+    kind: 'stream',
+    verdict: problems.length > 0 ? 'differs' : isBeginGone && !isBeginExported ? 'incomplete' : 'ok',
+    id: info.id, host: info.host, path: info.path, topic: info.topic, partition: info.partition, generation: info.generation,
+    start, position,
+    records: chain.records,
+    sha256: stream.hash.digest('hex'),
+    source: sourceWord(stream),
+    exported: exports !== undefined && exports.exportedOffset > info.lastOffset,
+    problems, notes,
+  }
+}
+
+function logProblems({ info, chain, problems }: WalkedStream): string[] {
+  const texts = problems.texts.map((text) => `log: ${text}`)
+  if (problems.count > texts.length) texts.push(`log: and ${problems.count - texts.length} more`)
+  if (chain.start === undefined) return texts
+  if (chain.position < info.position) texts.push(`log: bytes ${chain.position} to ${info.position} are missing, the collector answered for them`)
+  if (chain.position === info.position && chain.tailHashEnd?.toString('hex') !== info.tailHash) {
+    texts.push(`stream table: tail hash at ${info.position} is not that of the log`)
+  }
+  return texts
+}
+
+function sourceProblems({ source, differences, chain }: WalkedStream): string[] {
+  if (source.kind !== 'present') return []
+  const texts = differences.ranges.map(({ from, to }) => `source: bytes ${from} to ${to} are others in ${source.path}`)
+  if (differences.more > 0) texts.push(`source: and ${differences.more} more ranges`)
+  if (chain.start !== undefined && source.size < chain.position && texts.length === 0) {
+    texts.push(`source: ${source.path} ends at byte ${source.size}, the log has ${chain.position}`)
+  }
+  return texts
+}
+
+function sourceWord({ source, differences }: WalkedStream): StreamVerdict['source'] {
+  if (source.kind !== 'present') return source.kind
+  return differences.ranges.length === 0 ? 'same' : 'differs'
+}
+
+function sourceNotes(source: SourceState): string[] {
+  return source.kind === 'unreadable' ? [`source cannot be read: ${source.reason}`] : []
+}
+
+/** Whether good exported segments hold every offset of [from, to). */
+function holdsRange(exports: ExportInfo, from: number, to: number): boolean {
+  let covered = from
+  const segments = [...exports.segments].sort((a, b) => a.baseOffset - b.baseOffset)
+  for (const { baseOffset, nextOffset, name, check } of segments) {
+    if (name === null || (check !== undefined && check !== 'ok')) continue
+    if (baseOffset <= covered && nextOffset > covered) covered = nextOffset
+  }
+  return covered >= to
+}
+
+export interface PartitionFacts {
+  readonly topic: string
+  readonly partition: number
+  readonly endOffset: number
+  readonly walked: WalkedPartition
+  readonly exports: ExportInfo | undefined
+  /** Ids of streams that the log holds and the stream table does not know. */
+  readonly lostStreams: readonly string[]
+}
+
+export function judgePartition({ topic, partition, endOffset, walked, exports, lostStreams }: PartitionFacts): PartitionVerdict {
+  const problems = walked.problems.texts.map((text) => `log: ${text}`)
+  if (walked.problems.count > problems.length) problems.push(`log: and ${walked.problems.count - problems.length} more`)
+  problems.push(...lostStreams.map((id) => `stream table: does not know stream ${id}, which the log holds`))
+  if (exports !== undefined) problems.push(...exportProblems(exports, walked.firstOffset))
+  return {
+    kind: 'partition', verdict: problems.length > 0 ? 'differs' : 'ok', topic, partition,
+    firstOffset: walked.firstOffset, endOffset, batches: walked.batches, bytes: walked.bytes,
+    exportedSegments: exports?.segments.filter(({ name }) => name !== null).length ?? 0,
+    problems,
+  }
+}
+
+function exportProblems(exports: ExportInfo, firstOffset: number): string[] {
+  const problems = exports.segments
+    .filter(({ check }) => check !== undefined && check !== 'ok')
+    .map(({ baseOffset, nextOffset, check, name }) => `export: offsets ${baseOffset} to ${nextOffset}: ${check ?? ''} (${name ?? 'no name'})`)
+  if (exports.exportedOffset < firstOffset) problems.push(`export: offsets ${exports.exportedOffset} to ${firstOffset} are neither exported nor in the log`)
+  if (exports.state === 'gap') problems.push(`export: ${exports.reason ?? 'there is a gap'}`)
+  return problems
+}
+
+/** Streams whose table entry has a name that the walk met; for telling lost ones from ones that began meanwhile. */
+export function lostAmong(unknown: ReadonlySet<string>, known: Iterable<StreamInfo>): string[] {
+  const left = new Set(unknown)
+  for (const { id } of known) left.delete(id)
+  return [...left].sort()
+}
