@@ -387,7 +387,7 @@ class SegmentExporter implements Exporter {
     this.wake.abort()
     // First the store: calls under way end now instead of at their time limits.
     await this.options.store.close()
-    await Promise.allSettled([...this.running.values()])
+    await Promise.allSettled(this.running.values())
     await this.background
     await this.journal?.close()
   }

@@ -83,7 +83,8 @@ async function listDirectory(fs: FileSystem, path: string): Promise<{ name: stri
 
 function toRemoteStat(stat: FileStat | undefined): RemoteStat | undefined {
   if (stat === undefined) return undefined
-  return { kind: stat.kind === 'directory' ? 'directory' : 'file', lengthBytes: stat.size, modifiedMs: stat.mtimeMs }
+  const isDirectory = stat.kind === 'directory'
+  return { kind: isDirectory ? 'directory' : 'file', lengthBytes: isDirectory ? 0 : stat.size, modifiedMs: stat.mtimeMs }
 }
 
 async function* readTranslated(
@@ -113,21 +114,17 @@ async function translated<T>(path: string, work: () => Promise<T>): Promise<T> {
 function translateErrno(path: string, error: unknown): unknown {
   if (error instanceof AppError) return error
   const cause = { cause: error }
-  switch (errnoOf(error)) {
-    case 'ENOENT':
-      return new AppError('NOT_FOUND', `${path} is not on the store`, cause)
-    case 'EEXIST':
-      return new AppError('CONFLICT', `${path} exists already`, cause)
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new AppError('DISK_FULL', `the store is full (${path})`, { ...cause, hint: 'free space where the export folder is' })
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-    case 'ENOTDIR':
-    case 'EISDIR':
-      return new AppError('REMOTE_REFUSED', `the store refuses ${path}`, { ...cause, hint: 'check owner and permissions of the export folder' })
-    default:
-      return errnoOf(error) === undefined ? error : new AppError('REMOTE_ERROR', `the store failed at ${path}`, cause)
+  const errno = errnoOf(error)
+  if (errno === undefined) return error
+  if (errno === 'ENOENT') return new AppError('NOT_FOUND', `${path} is not on the store`, cause)
+  if (errno === 'EEXIST') return new AppError('CONFLICT', `${path} exists already`, cause)
+  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+    return new AppError('DISK_FULL', `the store is full (${path})`, { ...cause, hint: 'free space where the export folder is' })
   }
+  if (refusals.has(errno)) {
+    return new AppError('REMOTE_REFUSED', `the store refuses ${path}`, { ...cause, hint: 'check owner and permissions of the export folder' })
+  }
+  return new AppError('REMOTE_ERROR', `the store failed at ${path}`, cause)
 }
+
+const refusals: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG'])

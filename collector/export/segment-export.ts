@@ -103,12 +103,14 @@ async function describeFiles(context: SegmentExportContext, found: { key: Segmen
   const scan = await scanSegment(system.fs, zstd, segment)
   const files: EncodedFile[] = [{ kind: 'log', lengthBytes: segment.sizeBytes, sha256: scan.sha256 }]
   for (const kind of ['index', 'timeindex'] as const) files.push(await hashFile(context, kind, localPath(context, found, kind)))
-  const { sha256: _logHash, ...facts } = scan
   const manifest = encodeManifest({
     version: MANIFEST_VERSION,
     clusterId: context.clusterId,
     ...key,
-    ...facts,
+    batches: scan.batches,
+    records: scan.records,
+    minTimestampMs: scan.minTimestampMs,
+    maxTimestampMs: scan.maxTimestampMs,
     firstAppendMs: segment.firstAppendMs ?? null,
     lastAppendMs: segment.lastAppendMs ?? null,
     files,

@@ -19,6 +19,7 @@ import {
   readFailure,
   SMALL_BODY_BYTES_MAX,
   WebHdfsClient,
+  type CallAnswer,
   type WebHdfsCall,
   type WebHdfsOptions,
   type WebHdfsTransport,
@@ -92,7 +93,7 @@ class WebHdfsStore implements RemoteStore {
 
   private async putToDataNode(call: WebHdfsCall, source: ByteSource): Promise<void> {
     for (let tried = 1; ; tried += 1) {
-      const answer = await this.client.call(this.withoutSuspects(call))
+      const answer = await this.callAvoidingSuspects(call)
       if (answer.kind !== 'redirect') {
         await readBody(answer.response, SMALL_BODY_BYTES_MAX)
         throw new AppError('REMOTE_ERROR', `${describe(this.client.options, call)}: the server named no DataNode`, {
@@ -128,16 +129,22 @@ class WebHdfsStore implements RemoteStore {
     throw failureToError(await readFailure(response), describe(this.client.options, call))
   }
 
-  /** Bare hosts: with the HTTP port behind it Hadoop ignores the exclusion. */
-  private withoutSuspects(call: WebHdfsCall): WebHdfsCall {
+  /** Excluded by bare host: with the HTTP port behind it Hadoop ignores the exclusion. */
+  private async callAvoidingSuspects(call: WebHdfsCall): Promise<CallAnswer> {
     const nowMs = this.system.clock.monotonicMs()
     for (const [host, untilMs] of this.suspects) if (untilMs <= nowMs) this.suspects.delete(host)
-    if (this.suspects.size === 0) return call
-    return { ...call, params: { ...call.params, excludedatanodes: [...this.suspects.keys()].join(',') } }
+    if (this.suspects.size === 0) return this.client.call(call)
+    try {
+      return await this.client.call({ ...call, params: { ...call.params, excludedatanodes: [...this.suspects.keys()].join(',') } })
+    } catch (error) {
+      // A NameNode with nobody left to name says so with a bare IOException: better a suspect than nobody.
+      if (toAppError(error).code !== 'REMOTE_ERROR') throw error
+      this.suspects.clear()
+      return this.client.call(call)
+    }
   }
 
   private suspect(host: string): void {
-    // Where all are suspects the NameNode has nobody left to name: begin anew.
     if (this.suspects.size >= SUSPECTS_MAX) this.suspects.clear()
     this.suspects.set(host, this.system.clock.monotonicMs() + SUSPECT_MS)
     this.system.log.warn('leaving a DataNode out for a while', { host })
@@ -238,7 +245,7 @@ class WebHdfsStore implements RemoteStore {
       isRepeatable: true,
       ...(range.signal === undefined ? {} : { signal: range.signal }),
     }
-    const answer = await this.client.call(this.withoutSuspects(call))
+    const answer = await this.callAvoidingSuspects(call)
     if (answer.kind === 'answer') return { response: answer.response, url: undefined }
     try {
       return { response: await this.client.getFrom(answer.url, call), url: answer.url }
