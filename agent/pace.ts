@@ -35,6 +35,6 @@ export function dueMs(pace: Pace, nowMs: number, limits: PaceLimits): number {
 /** The pace after a read that found something. */
 export function afterRead(pace: Pace, nowMs: number, limits: PaceLimits): Pace {
   const wasIdle = nowMs - pace.lastReadMs >= idleAfterMs(limits)
-  const lingerMs = wasIdle ? limits.lingerMs : Math.min(limits.lingerMsMax, Math.max(1, pace.lingerMs * GROWTH))
+  const lingerMs = wasIdle ? limits.lingerMs : Math.min(limits.lingerMsMax, Math.ceil(pace.lingerMs * GROWTH))
   return { lingerMs, lastReadMs: nowMs }
 }

@@ -1,0 +1,251 @@
+/** The agent end to end on a simulated machine, with a collector in memory. */
+import { beforeAll, describe, expect, test } from 'vitest'
+import { loadZstd, type Zstd } from '../../shared/zstd.ts'
+import { AgentRig, type RigOptions } from './agent-rig.ts'
+
+let zstd: Zstd
+beforeAll(async () => {
+  zstd = await loadZstd()
+})
+
+async function rigWith(files: Readonly<Record<string, string | Buffer>>, options: Partial<RigOptions> = {}): Promise<AgentRig> {
+  const rig = new AgentRig({ zstd, ...options })
+  if (options.fs === undefined) await rig.fs.makeDirectory('/log')
+  for (const [path, content] of Object.entries(files)) rig.fs.putFile(path, Buffer.from(content))
+  return rig
+}
+
+/** Lines that are enough to be told apart: over 1 KiB. */
+function lines(name: string, count = 40): string {
+  return Array.from({ length: count }, (_, index) => `${name} line ${index} ${'x'.repeat(40)}\n`).join('')
+}
+
+const once = { config: { isOnce: true } } as const
+
+describe('shipping what is there', () => {
+  test('--once ships every file to its end and reports no problem', async () => {
+    const rig = await rigWith({ '/log/a.log': 'one\ntwo\n', '/log/b.log': 'three\nfour' }, once)
+    expect(await rig.finish()).toEqual({ problems: [] })
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\ntwo\n')
+    expect(rig.collector.streamAt('/log/b.log').records.map(({ mark }) => mark)).toEqual(['newline', 'eof'])
+  })
+
+  test('a file of many batches arrives byte for byte, in order', async () => {
+    const content = lines('big', 20_000)
+    const rig = await rigWith({ '/log/a.log': content }, once)
+    await rig.finish()
+    expect(rig.collector.bytesOf('/log/a.log').equals(Buffer.from(content))).toBe(true)
+    expect(rig.collector.streamAt('/log/a.log').batches).toBeGreaterThan(10)
+  })
+
+  test('the record key is host and path', async () => {
+    const rig = await rigWith({ '/log/a.log': 'one\n' }, once)
+    await rig.finish()
+    expect(rig.collector.streamAt('/log/a.log').records[0]?.key).toBe('host-1:/log/a.log')
+  })
+
+  test('an agent without any state goes on where the collector stands', async () => {
+    const first = await rigWith({ '/log/a.log': 'one\n' }, once)
+    await first.finish()
+    await first.append('/log/a.log', 'two\n')
+    const second = await rigWith({}, { ...once, fs: first.fs, collector: first.collector })
+    await second.finish()
+    expect(second.collector.bytesOf('/log/a.log').toString()).toBe('one\ntwo\n')
+    expect(second.collector.streams.size).toBe(1)
+  })
+
+  test('--reship ships everything once more as a generation that supersedes the first', async () => {
+    const first = await rigWith({ '/log/a.log': 'one\n' }, once)
+    await first.finish()
+    const second = await rigWith({}, { config: { isOnce: true, isReship: true }, fs: first.fs, collector: first.collector })
+    await second.finish()
+    expect([...second.collector.streams.values()].map(({ isSuperseded, bytes }) => [isSuperseded, bytes.toString()])).toEqual([[true, 'one\n'], [false, 'one\n']])
+  })
+
+  test('incompressible bytes are split into batches that a Kafka cluster takes', async () => {
+    const noise = Buffer.alloc(3 * 1024 * 1024)
+    for (let at = 0, seed = 7; at < noise.length; at += 1) noise[at] = (seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0) >>> 16
+    const rig = await rigWith({ '/log/a.log': noise }, { config: { isOnce: true, batchBytesMax: 1024 * 1024, lineBytesMax: 512 * 1024, memoryBytes: 16 * 1024 * 1024 } })
+    await rig.finish()
+    expect(rig.collector.bytesOf('/log/a.log').equals(noise)).toBe(true)
+  })
+
+  test('a collector that is away ends --once with its address', async () => {
+    const rig = await rigWith({ '/log/a.log': 'one\n' }, once)
+    rig.collector.isDown = true
+    const { problems } = await rig.finish()
+    expect(problems).toEqual([expect.stringContaining('http://collector can not be reached')])
+  })
+})
+
+describe('following', () => {
+  test('a line after idle goes at once, without waiting for the linger', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
+    await rig.pass(2000)
+    await rig.append('/log/a.log', 'two\n')
+    await rig.sim.clock.advance(1)
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\ntwo\n')
+    await rig.stop()
+  })
+
+  test('steady lines are gathered, so that batches do not stay small', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
+    for (let count = 0; count < 1000; count += 1) {
+      await rig.append('/log/a.log', `line ${count}\n`)
+      await rig.sim.clock.advance(10)
+    }
+    await rig.pass(1000)
+    const stream = rig.collector.streamAt('/log/a.log')
+    expect(stream.records).toHaveLength(1001)
+    expect(stream.batches).toBeLessThan(80)
+    await rig.stop()
+  })
+
+  test('a line without newline waits, and is shipped as it is after unterminatedAfter', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\ntw' })).start()
+    await rig.pass(5000)
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\n')
+    await rig.append('/log/a.log', 'o\nthr')
+    await rig.pass(20_000)
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\ntwo\n')
+    await rig.pass(15_000)
+    await rig.append('/log/a.log', 'ee\nfour\n')
+    await rig.pass(2000)
+    expect(rig.collector.streamAt('/log/a.log').records.map(({ value, mark }) => `${value.toString()} ${mark}`)).toEqual([
+      'one newline', 'two newline', 'thr eof', 'ee newline', 'four newline',
+    ])
+    await rig.stop()
+  })
+
+  test('a directory and a file that appear later are found', async () => {
+    const rig = new AgentRig({ zstd, input: { files: ['/log/app/**/*.log'] } })
+    await rig.start()
+    await rig.fs.makeDirectory('/log/app/deep/er')
+    await rig.append('/log/app/deep/er/a.log', 'one\n')
+    await rig.pass(12_000)
+    expect(rig.collector.bytesOf('/log/app/deep/er/a.log').toString()).toBe('one\n')
+    expect(rig.watched).toContain('/log/app/deep/er')
+    await rig.stop()
+  })
+
+  test('an empty file makes no stream until it has a line', async () => {
+    const rig = await (await rigWith({ '/log/a.log': '' })).start()
+    await rig.pass(3000)
+    expect(rig.collector.streams.size).toBe(0)
+    await rig.append('/log/a.log', 'one\n')
+    await rig.pass(3000)
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\n')
+    await rig.stop()
+  })
+
+  test('excluded names and names outside the glob are left alone', async () => {
+    const rig = await rigWith({ '/log/a.log': 'one\n', '/log/b.log.gz': 'x\n', '/log/other.txt': 'x\n' }, { ...once, input: { files: ['/log/*.log', '/log/*.gz'] } })
+    await rig.finish()
+    expect([...rig.collector.streams.values()].map(({ source }) => source.path)).toEqual(['/log/a.log'])
+  })
+})
+
+describe('rotation', () => {
+  test('a file renamed out of the glob is read to its end, and its stream is closed after the grace', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('first') })).start()
+    await rig.pass(1000)
+    await rig.rename('/log/a.log', '/log/a.log.1')
+    await rig.pass(1500)
+    await rig.append('/log/a.log.1', 'late\n')
+    await rig.append('/log/a.log', 'new file\n')
+    await rig.pass(5000)
+    expect(rig.collector.bytesOf('/log/a.log.1').toString()).toBe(`${lines('first')}late\n`)
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('new file\n')
+    await rig.pass(15_000)
+    expect(rig.collector.streamAt('/log/a.log.1').isOpen).toBe(false)
+    expect(rig.collector.streamAt('/log/a.log').isOpen).toBe(true)
+    await rig.stop()
+  })
+
+  test('a file renamed inside the glob keeps its stream and is not shipped again', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('first') }, { input: { files: ['/log/*'] } })).start()
+    await rig.pass(1000)
+    await rig.rename('/log/a.log', '/log/a.log.1')
+    await rig.append('/log/a.log', 'new file\n')
+    await rig.pass(40_000)
+    await rig.append('/log/a.log.1', 'late\n')
+    await rig.pass(3000)
+    expect(rig.collector.streams.size).toBe(2)
+    expect(rig.collector.bytesOf('/log/a.log.1').toString()).toBe(`${lines('first')}late\n`)
+    await rig.stop()
+  })
+
+  test('a deleted file is read to its end through its descriptor, an unterminated line included', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
+    rig.collector.isDown = true
+    await rig.append('/log/a.log', 'two\nthree')
+    await rig.remove('/log/a.log')
+    await rig.pass(30_000)
+    rig.collector.isDown = false
+    await rig.pass(60_000)
+    const stream = rig.collector.streamAt('/log/a.log')
+    expect(stream.bytes.toString()).toBe('one\ntwo\nthree')
+    expect(stream.isOpen).toBe(false)
+    expect([...rig.agent.registry.files]).toEqual([])
+    await rig.stop()
+  })
+
+  test('copytruncate: the copied tail continues the stream and the rest is a new generation', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('first') })).start()
+    await rig.pass(1000)
+    rig.collector.isDown = true
+    await rig.append('/log/a.log', lines('tail'))
+    await rig.pass(100)
+    await rig.copy('/log/a.log', '/log/a.log.1')
+    await rig.truncate('/log/a.log')
+    await rig.append('/log/a.log', 'after\n')
+    await rig.pass(5000)
+    rig.collector.isDown = false
+    await rig.pass(90_000)
+    const streams = [...rig.collector.streams.values()]
+    expect(streams.map(({ bytes }) => bytes.toString())).toEqual([lines('first') + lines('tail'), 'after\n'])
+    expect(streams.map(({ source }) => [source.generation, source.supersedes])).toEqual([[1, undefined], [2, 1]])
+    await rig.stop()
+  })
+
+  test('copytruncate inside the glob ships no line twice', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('first') }, { input: { files: ['/log/*'] } })).start()
+    await rig.pass(1000)
+    await rig.copy('/log/a.log', '/log/a.log.1')
+    await rig.pass(3000)
+    await rig.truncate('/log/a.log')
+    await rig.append('/log/a.log', 'after\n')
+    await rig.pass(60_000)
+    expect([...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())).toEqual([lines('first'), 'after\n'])
+    await rig.stop()
+  })
+
+  test('a file truncated and grown past its old position between two looks is seen', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('first') })).start()
+    await rig.pass(1000)
+    rig.fs.putFile('/log/a.log', Buffer.from(lines('second', 100)))
+    await rig.pass(15_000)
+    const streams = [...rig.collector.streams.values()]
+    expect(streams.map(({ bytes }) => bytes.toString())).toEqual([lines('first'), lines('second', 100)])
+    await rig.stop()
+  })
+
+  test('a rotated file outside the glob is completed after a restart, and the one between is found', async () => {
+    const first = await (await rigWith({ '/log/a.log': lines('first') })).start()
+    await first.pass(1000)
+    await first.stop()
+    await first.append('/log/a.log', 'late\n')
+    await first.rename('/log/a.log', '/log/a.log.2')
+    first.sim.clock.stepWall(1000)
+    await first.append('/log/a.log.1', lines('between'))
+    first.sim.clock.stepWall(1000)
+    await first.append('/log/a.log', 'newest\n')
+    const second = await (await rigWith({}, { fs: first.fs, collector: first.collector })).start()
+    await second.pass(30_000)
+    expect(second.collector.bytesOf('/log/a.log.2').toString()).toBe(`${lines('first')}late\n`)
+    expect(second.collector.bytesOf('/log/a.log.1').toString()).toBe(lines('between'))
+    expect(second.collector.streamAt('/log/a.log.1').keyPath).toBe('/log/a.log')
+    expect(second.collector.bytesOf('/log/a.log').toString()).toBe('newest\n')
+    await second.stop()
+  })
+})

@@ -1,0 +1,234 @@
+/**
+ * A collector for the agent's tests: the conversation over a map of streams in memory, as an HttpClient, with faults to
+ * order. It checks what the real one checks, and keeps the source bytes that the records rebuild.
+ */
+import { AppError } from '../../shared/errors.ts'
+import { headHash, sha256Prefix, streamId, tailHash } from '../../shared/hashes.ts'
+import { checkBatch, decodeRecords, readSourceHeaderBytes, RecordCursor } from '../../shared/record-batch.ts'
+import { decodeSourceHeader, type SourceHeader } from '../../shared/source-header.ts'
+import type { HttpClient, HttpRequest, HttpResponse } from '../../shared/system.ts'
+import { decodeEnvelope, decodeFrames, paths, wireLimits, type FrameResult, type StreamInfo } from '../../shared/wire.ts'
+import type { Zstd } from '../../shared/zstd.ts'
+
+export interface StoredRecord {
+  readonly value: Buffer
+  readonly mark: 'newline' | 'part' | 'eof'
+  readonly key: string
+}
+
+export interface StoredStream {
+  readonly id: string
+  readonly topic: string
+  source: SourceHeader
+  bytes: Buffer
+  readonly records: StoredRecord[]
+  readonly keyPath: string
+  isOpen: boolean
+  isSuperseded: boolean
+  batches: number
+}
+
+export type Fault =
+  /** Nothing was processed. */
+  | 'refuse connection'
+  /** Processed, and the answer is lost. */
+  | 'lose answer'
+  /** Processed twice, as a proxy that repeats does. */
+  | 'process twice'
+  | 503
+  | 429
+
+const contentBytesMax = wireLimits.batchContentBytesMax
+
+export class FakeCollector implements HttpClient {
+  readonly streams = new Map<string, StoredStream>()
+  readonly requests: string[] = []
+  clusterId = 'cluster-a'
+  logEpoch = 1
+  /** Taken one per request for batches, from the front. */
+  readonly faults: Fault[] = []
+  isDown = false
+  /** Answers a frame instead of the ladder, when it gives something. */
+  judgeFrame: ((source: SourceHeader, topic: string) => FrameResult | undefined) | undefined
+  pageSize = 1000
+  private readonly zstd: Zstd
+
+  constructor(zstd: Zstd) {
+    this.zstd = zstd
+  }
+
+  async request(request: HttpRequest): Promise<HttpResponse> {
+    await Promise.resolve()
+    const path = new URL(request.url).pathname
+    this.requests.push(path)
+    if (this.isDown) throw new AppError('CANNOT_CONNECT', 'connection refused')
+    const body = Buffer.concat(request.body === undefined || 'stream' in request.body ? [] : [...request.body])
+    if (path !== paths.batches) return answer(200, this.json(path, JSON.parse(body.toString())))
+    const fault = this.faults.shift()
+    if (fault === 'refuse connection') throw new AppError('CANNOT_CONNECT', 'connection refused')
+    if (fault === 503 || fault === 429) {
+      const code = fault === 503 ? 'UNAVAILABLE' : 'THROTTLED'
+      return answer(fault, { error: { code, message: 'later', retryable: true } }, { 'retry-after': '2' })
+    }
+    let results = this.batches(body)
+    if (fault === 'process twice') results = this.batches(body)
+    if (fault === 'lose answer') throw new AppError('UNKNOWN_OUTCOME', 'connection reset')
+    return answer(200, { logEpoch: this.logEpoch, frames: results })
+  }
+
+  async close(): Promise<void> {
+    await Promise.resolve()
+  }
+
+  /** Source bytes of the newest open or closed stream of a path, by the path of its newest batch. */
+  bytesOf(path: string): Buffer {
+    return this.streamAt(path).bytes
+  }
+
+  streamAt(path: string): StoredStream {
+    const at = [...this.streams.values()].filter((stream) => stream.source.path === path)
+    const newest = at.sort((a, b) => b.source.generation - a.source.generation)[0]
+    if (newest === undefined) throw new Error(`nothing was stored of ${path}`)
+    return newest
+  }
+
+  private json(path: string, body: Record<string, unknown>): unknown {
+    if (path === paths.hello) return this.hello(body)
+    if (path === paths.lookup) return this.lookup(body as unknown as LookupBody)
+    const closed: string[] = []
+    for (const { id, position } of (body as unknown as CloseBody).streams) {
+      const stream = this.streams.get(id)
+      if (stream?.bytes.length !== position) continue
+      stream.isOpen = false
+      closed.push(id)
+    }
+    return { closed }
+  }
+
+  private hello(body: Record<string, unknown>): unknown {
+    const after = String(body['after'] ?? '')
+    const all = [...this.streams.values()].filter((stream) => !stream.isSuperseded && stream.id > after).sort((a, b) => (a.id < b.id ? -1 : 1))
+    const page = all.slice(0, this.pageSize)
+    return {
+      protocol: 1,
+      clusterId: this.clusterId,
+      logEpoch: this.logEpoch,
+      limits: { batchBytesMax: wireLimits.batchBytesMax, batchContentBytesMax: contentBytesMax, requestBytesMax: wireLimits.batchesRequestBytesMax },
+      streams: page.map(describe),
+      next: all.length > page.length ? page[page.length - 1]?.id : null,
+    }
+  }
+
+  private lookup(body: LookupBody): unknown {
+    const files = body.files.map((file) => {
+      const head = Buffer.from(file.head, 'base64')
+      const meant = [...this.streams.values()].filter(({ source, topic }) => {
+        if (topic !== file.topic) return false
+        if (source.inode.toString() === file.inode && source.birthtimeNs.toString() === file.birthtimeNs) return true
+        return head.length >= source.headLength && headHash(head.subarray(0, source.headLength)).equals(source.headHash)
+      })
+      return { streams: meant.map(describe) }
+    })
+    return { files }
+  }
+
+  private batches(body: Buffer): FrameResult[] {
+    return decodeFrames(body).map((frame) => {
+      const { topic, sourceHeader } = decodeEnvelope(frame.envelope)
+      const source = decodeSourceHeader(sourceHeader)
+      return this.judgeFrame?.(source, topic) ?? this.append(topic, source, Buffer.from(frame.batch))
+    })
+  }
+
+  private append(topic: string, source: SourceHeader, batch: Buffer): FrameResult {
+    const header = checkBatch(batch, { contentBytesMax })
+    const inside = readSourceHeaderBytes(batch, this.zstd, contentBytesMax)
+    if (inside === undefined || !decodeSourceHeader(inside).sourceHash.equals(source.sourceHash)) throw new Error('envelope and tr differ')
+    if (!streamId({ ...source, topic }).equals(source.streamId)) throw new Error('the stream id does not follow from its fields')
+    const id = source.streamId.toString('hex')
+    const echo = { stream: id, start: source.start, end: source.end, crc: header.crc }
+    const stream = this.streams.get(id)
+    const bytes = stream?.bytes ?? Buffer.alloc(0)
+    const standing = { position: bytes.length, tailHash: tailHash(bytes).toString('hex') }
+    if (source.start < bytes.length) return { status: 'have', ...echo, ...standing }
+    if (source.start > bytes.length) return { status: 'expected', ...echo, ...standing }
+    if (!source.tailHashStart.equals(tailHash(bytes))) return { status: 'diverged', ...echo, ...standing }
+    this.store({ topic, id, source, batch, bytes })
+    return { status: 'ok', ...echo, partition: 0, offset: 0 }
+  }
+
+  private store({ topic, id, source, batch, bytes }: { topic: string; id: string; source: SourceHeader; batch: Buffer; bytes: Buffer }): void {
+    const records = decodeStored(batch, this.zstd)
+    const fresh = Buffer.concat(records.flatMap(({ value, mark }) => (mark === 'newline' ? [value, Buffer.from('\n')] : [value])))
+    const all = Buffer.concat([bytes, fresh])
+    const before = this.streams.get(id)
+    if (!sha256Prefix(fresh).equals(source.sourceHash)) throw new Error('source hash differs')
+    if (!tailHash(all).equals(source.tailHashEnd)) throw new Error('tail hash at end differs')
+    if (!headHash(all.subarray(0, source.headLength)).equals(source.headHash)) throw new Error('head hash differs')
+    if (all.length !== source.end) throw new Error(`end ${source.end}, records give ${all.length}`)
+    if ((before?.records.length ?? 0) !== source.firstOrdinal) throw new Error(`ordinal ${source.firstOrdinal}, ${before?.records.length} are stored`)
+    if (before === undefined) {
+      const keyPath = (records[0]?.key ?? '').replace(/^[^:]*:/, '')
+      this.streams.set(id, { id, topic, source, bytes: all, records, keyPath, isOpen: true, isSuperseded: false, batches: 1 })
+      this.supersede(topic, source)
+      return
+    }
+    before.source = source
+    before.bytes = all
+    before.records.push(...records)
+    before.isOpen = true
+    before.batches += 1
+  }
+
+  private supersede(topic: string, source: SourceHeader): void {
+    if (source.supersedes === undefined) return
+    const id = streamId({ ...source, topic, generation: source.supersedes }).toString('hex')
+    const old = this.streams.get(id)
+    if (old !== undefined) old.isSuperseded = true
+  }
+}
+
+interface LookupBody {
+  readonly files: readonly { topic: string; inode: string; birthtimeNs: string; head: string }[]
+}
+interface CloseBody {
+  readonly streams: readonly { id: string; position: number }[]
+}
+
+export function decodeStored(batch: Buffer, zstd: Zstd): StoredRecord[] {
+  const raw = decodeRecords(batch, zstd, contentBytesMax)
+  const cursor = new RecordCursor(raw)
+  const records: StoredRecord[] = []
+  while (cursor.next()) {
+    records.push({
+      value: Buffer.from(raw.subarray(cursor.valueStart, cursor.valueEnd)),
+      mark: cursor.mark(),
+      key: raw.subarray(cursor.keyStart, cursor.keyEnd).toString(),
+    })
+  }
+  return records
+}
+
+function describe(stream: StoredStream): StreamInfo {
+  const { source } = stream
+  return {
+    id: stream.id, agentId: source.agentId, host: source.host, path: source.path, keyPath: stream.keyPath, topic: stream.topic, partition: 0,
+    inode: source.inode.toString(), birthtimeNs: source.birthtimeNs.toString(),
+    headLength: source.headLength, headHash: source.headHash.toString('hex'),
+    generation: source.generation, supersedes: source.supersedes ?? null, superseded: stream.isSuperseded,
+    position: stream.bytes.length, tailHash: tailHash(stream.bytes).toString('hex'), records: stream.records.length,
+    firstOffset: 0, lastOffset: 0, lastAppendMs: 0, endsWithEof: source.endsWithEof, open: stream.isOpen,
+  }
+}
+
+function answer(status: number, value: unknown, headers: Record<string, string> = {}): HttpResponse {
+  const text = Buffer.from(JSON.stringify(value))
+  return {
+    status,
+    headers: new Map(Object.entries(headers)),
+    body: (async function* body() {
+      await Promise.resolve()
+      yield text
+    })(),
+  }
+}
