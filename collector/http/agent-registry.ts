@@ -21,7 +21,7 @@ interface AgentState {
   lastSeenMs: number
   /** Newest last. */
   sessions: { id: string; lastSeenMs: number }[]
-  isDoubled: boolean
+  doubledSinceMs: number | undefined
 }
 
 export class AgentRegistry {
@@ -44,8 +44,8 @@ export class AgentRegistry {
     const nowMs = this.system.clock.nowMs()
     const recent = state.sessions.filter(({ lastSeenMs }) => nowMs - lastSeenMs < SESSION_MS)
     const at = recent.findIndex(({ id }) => id === agent.session)
-    if (at >= 0 && at < recent.length - 1 && !state.isDoubled) {
-      state.isDoubled = true
+    if (at >= 0 && at < recent.length - 1 && state.doubledSinceMs === undefined) {
+      state.doubledSinceMs = nowMs
       this.system.log.warn('two agents share one id', {
         agentId: agent.agentId,
         host: agent.host,
@@ -66,14 +66,18 @@ export class AgentRegistry {
     }))
   }
 
-  /** Ids that two live agents use. */
-  doubled(): readonly string[] {
-    return [...this.agents].filter(([, { isDoubled }]) => isDoubled).map(([agentId]) => agentId)
+  /** Ids that two live agents use: each would begin the other's files anew, again and again. */
+  alarms(): { code: string; message: string; sinceMs: number }[] {
+    return [...this.agents].flatMap(([agentId, { host, doubledSinceMs }]) =>
+      doubledSinceMs === undefined
+        ? []
+        : [{ code: 'AGENT_ID_DOUBLED', message: `two live agents call themselves ${JSON.stringify(agentId)}, last on host ${host}`, sinceMs: doubledSinceMs }],
+    )
   }
 
   private touch({ agentId, host }: { agentId: string; host: string }): AgentState {
     const known = this.agents.get(agentId)
-    const state = known ?? { host, lastSeenMs: 0, sessions: [], isDoubled: false }
+    const state = known ?? { host, lastSeenMs: 0, sessions: [], doubledSinceMs: undefined }
     state.host = host
     state.lastSeenMs = this.system.clock.nowMs()
     this.agents.delete(agentId)
