@@ -57,6 +57,8 @@ export const fetchHeaders = {
   nextOffset: 'tailrace-next-offset',
   highWatermark: 'tailrace-high-watermark',
   logStartOffset: 'tailrace-log-start-offset',
+  /** `from-to,…`: offsets that are gone or damaged and were skipped over; absent when there are none. */
+  missing: 'tailrace-missing',
 } as const
 
 const topicPattern = /^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,199}$/
