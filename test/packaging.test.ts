@@ -6,6 +6,7 @@ import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { agentSettings, checkAgentSettings } from '../agent/config.ts'
+import { collectorSettings, toCollectorConfig } from '../collector/config.ts'
 import { formatProblems, parseSettings, type SettingTable } from '../shared/settings.ts'
 
 const packaging = fileURLToPath(new URL('../packaging', import.meta.url))
@@ -20,6 +21,13 @@ const daemons: Readonly<Record<string, { readonly table: SettingTable; readonly 
     check: (fileText) => {
       const { values, lines, problems } = parseSettings(agentSettings, { fileText })
       return formatProblems([...problems, ...checkAgentSettings(values, lines)])
+    },
+  },
+  collector: {
+    table: collectorSettings,
+    check: (fileText) => {
+      const outcome = toCollectorConfig(parseSettings(collectorSettings, { fileText }))
+      return 'problems' in outcome ? formatProblems(outcome.problems) : ''
     },
   },
 }

@@ -1,6 +1,6 @@
 /** Lengths of files and functions. The numbers are tripwires that start a talk about splitting, not laws. */
 import { Visitor, type ESTree } from 'vite'
-import type { Finding, SourceFile } from './source-tree.ts'
+import { isTest, type Finding, type SourceFile } from './source-tree.ts'
 
 export const FILE_LINES_MAX = 500
 export const FUNCTION_LINES_MAX = 70
@@ -17,7 +17,7 @@ export function measureFile(file: SourceFile): Measured {
   return { path: file.path, line: 1, name: file.path, lines }
 }
 
-/** Every function with a body. A callback of `describe` only groups tests, so it is not measured. */
+/** Every function with a body. A callback of `describe`, or a contract suite named so, only groups tests: not measured. */
 export function measureFunctions(file: SourceFile): readonly Measured[] {
   const found: Measured[] = []
   const groups = new Set<number>()
@@ -25,14 +25,13 @@ export function measureFunctions(file: SourceFile): readonly Measured[] {
   const measure = (node: { readonly start: number; readonly end: number; readonly id?: ESTree.Node | null }): void => {
     if (groups.has(node.start)) return
     const own = node.id?.type === 'Identifier' ? node.id.name : undefined
+    if (own?.startsWith('describe') === true && isTest(file.path)) return
     const line = file.lineOf(node.start)
     found.push({ path: file.path, line, name: own ?? names.get(node.start) ?? 'callback', lines: file.lineOf(node.end) - line + 1 })
   }
   new Visitor({
     CallExpression: (node) => {
-      const callee = node.callee.type === 'MemberExpression' ? node.callee.object : node.callee
-      const isGroup = callee.type === 'Identifier' && callee.name.startsWith('describe')
-      if (isGroup) for (const argument of node.arguments) groups.add(argument.start)
+      if (nameOfCallee(node).startsWith('describe')) for (const argument of node.arguments) groups.add(argument.start)
     },
     VariableDeclarator: (node) => {
       if (node.id.type === 'Identifier' && node.init !== null) names.set(node.init.start, node.id.name)
@@ -45,6 +44,15 @@ export function measureFunctions(file: SourceFile): readonly Measured[] {
     ArrowFunctionExpression: measure,
   }).visit(file.program)
   return found
+}
+
+/** `describe` of `describe(…)`, `describe.each(…)(…)` and `describe.skipIf(…)(…)`. */
+function nameOfCallee(call: ESTree.CallExpression): string {
+  let callee: ESTree.Expression = call
+  while (callee.type === 'CallExpression' || callee.type === 'MemberExpression') {
+    callee = callee.type === 'CallExpression' ? callee.callee : callee.object
+  }
+  return callee.type === 'Identifier' ? callee.name : ''
 }
 
 export function findSizeProblems(file: SourceFile): readonly Finding[] {
