@@ -156,6 +156,13 @@ export class Agent {
     this.stopReading.abort()
   }
 
+  /** Rotated or deleted files whose bytes only our descriptors still reach. */
+  get heldForRotation(): number {
+    let count = 0
+    for (const file of this.registry.files) if (file.isDetached && !file.isShipped) count += 1
+    return count
+  }
+
   private async drain(): Promise<void> {
     const { clock } = this.deps.system
     const deadlineMs = clock.monotonicMs() + DRAIN_MS

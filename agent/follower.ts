@@ -178,7 +178,8 @@ export class Follower {
       const nowMs = system.clock.monotonicMs()
       if (file.isDetached || nowMs - file.lastGrowthMs < ACTIVE_MS || file.partialBytes > 0) await this.look(file)
       this.tendFile(file, nowMs)
-      lagBytes += Math.max(0, file.size - (file.cursor?.stream.settled.position ?? 0))
+      lagBytes += file.lagBytes
+      file.behindSinceMs = file.lagBytes === 0 ? undefined : (file.behindSinceMs ?? nowMs)
     }
     this.lagBytes.set(lagBytes)
   }

@@ -44,7 +44,7 @@ export class Handles {
   }
 
   async closeAll(): Promise<void> {
-    for (const file of [...this.open]) await this.close(file)
+    for (const file of this.open) await this.close(file)
   }
 
   private async openChecked(file: SourceFile): Promise<FileHandle> {

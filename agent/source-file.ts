@@ -78,6 +78,8 @@ export class SourceFile {
   moves = 0
   /** The collector does not take a stream that begins in the middle of a file. */
   mustBeginAtStart = false
+  /** Monotonic time since when some byte of it is not stored yet; undefined while all are. */
+  behindSinceMs: number | undefined
   /** Bytes behind the position that have no newline yet. */
   partialBytes = 0
   /** The next turn takes an unterminated line as it is. */
@@ -104,6 +106,11 @@ export class SourceFile {
     this.mtimeMs = options.stat.mtimeMs
     this.pace = options.pace
     this.lastGrowthMs = options.nowMs
+  }
+
+  /** Bytes that the collector has not acked. */
+  get lagBytes(): number {
+    return Math.max(0, this.size - (this.cursor?.stream.settled.position ?? 0))
   }
 
   get position(): number {

@@ -95,16 +95,15 @@ export class AgentRig {
   /** Until the agent has ended by itself, or an hour has passed. */
   async finish(): Promise<OnceResult> {
     this.ended ??= this.agent.run()
-    let result: OnceResult | undefined
-    let failure: unknown
-    void this.ended.then(
-      (value) => (result = value),
-      (error: unknown) => (failure = error ?? new Error('failed')),
-    )
-    for (let step = 0; step < 3600 && result === undefined && failure === undefined; step += 1) await this.sim.clock.advance(1000)
-    if (failure !== undefined) throw failure
-    if (result === undefined) throw new Error('the agent did not end')
-    return result
+    let hasEnded = false
+    const watched = this.ended.finally(() => {
+      hasEnded = true
+    })
+    // Seen by the second await at the latest; this one only keeps it from being called unhandled meanwhile.
+    watched.catch(() => undefined)
+    for (let step = 0; step < 3600 && !hasEnded; step += 1) await this.sim.clock.advance(1000)
+    if (!hasEnded) throw new Error('the agent did not end')
+    return watched
   }
 
   async pass(ms: number): Promise<void> {

@@ -63,7 +63,7 @@ export class FakeCollector implements HttpClient {
     this.requests.push(path)
     if (this.isDown) throw new AppError('CANNOT_CONNECT', 'connection refused')
     const body = Buffer.concat(request.body === undefined || 'stream' in request.body ? [] : [...request.body])
-    if (path !== paths.batches) return answer(200, this.json(path, JSON.parse(body.toString())))
+    if (path !== paths.batches) return answer(200, this.json(path, JSON.parse(body.toString()) as JsonBody))
     const fault = this.faults.shift()
     if (fault === 'refuse connection') throw new AppError('CANNOT_CONNECT', 'connection refused')
     if (fault === 503 || fault === 429) {
@@ -92,11 +92,11 @@ export class FakeCollector implements HttpClient {
     return newest
   }
 
-  private json(path: string, body: Record<string, unknown>): unknown {
-    if (path === paths.hello) return this.hello(body)
-    if (path === paths.lookup) return this.lookup(body as unknown as LookupBody)
+  private json(path: string, body: JsonBody): unknown {
+    if (path === paths.hello) return this.hello(body.after ?? '')
+    if (path === paths.lookup) return this.lookup(body)
     const closed: string[] = []
-    for (const { id, position } of (body as unknown as CloseBody).streams) {
+    for (const { id, position } of body.streams) {
       const stream = this.streams.get(id)
       if (stream?.bytes.length !== position) continue
       stream.isOpen = false
@@ -105,8 +105,7 @@ export class FakeCollector implements HttpClient {
     return { closed }
   }
 
-  private hello(body: Record<string, unknown>): unknown {
-    const after = String(body['after'] ?? '')
+  private hello(after: string): unknown {
     const all = [...this.streams.values()].filter((stream) => !stream.isSuperseded && stream.id > after).sort((a, b) => (a.id < b.id ? -1 : 1))
     const page = all.slice(0, this.pageSize)
     return {
@@ -119,7 +118,7 @@ export class FakeCollector implements HttpClient {
     }
   }
 
-  private lookup(body: LookupBody): unknown {
+  private lookup(body: JsonBody): unknown {
     const files = body.files.map((file) => {
       const head = Buffer.from(file.head, 'base64')
       const meant = [...this.streams.values()].filter(({ source, topic }) => {
@@ -188,10 +187,10 @@ export class FakeCollector implements HttpClient {
   }
 }
 
-interface LookupBody {
+/** Of all requests together: each uses its own fields. */
+interface JsonBody {
+  readonly after?: string
   readonly files: readonly { topic: string; inode: string; birthtimeNs: string; head: string }[]
-}
-interface CloseBody {
   readonly streams: readonly { id: string; position: number }[]
 }
 
