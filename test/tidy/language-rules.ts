@@ -31,8 +31,8 @@ export function findLanguageProblems(file: SourceFile): readonly Finding[] {
     CatchClause: (node) => {
       if (node.body.body.length === 0) report('empty-catch', node.start, 'empty catch: catch only to add facts, to translate or to decide')
     },
-    CallExpression: (node) => {
-      if (isCatchThatDropsAll(node)) report('empty-catch', node.start, '.catch that drops every error: say which one is expected, or log it')
+    ExpressionStatement: (node) => {
+      if (!isTest(file.path) && isCatchThatDropsAll(node.expression)) report('empty-catch', node.start, '.catch that drops every error: say which one is expected, or log it')
     },
     ExportDefaultDeclaration: (node) => {
       // A declaration file says how others export; it has no say in it.
@@ -46,7 +46,10 @@ export function findLanguageProblems(file: SourceFile): readonly Finding[] {
   return findings
 }
 
-function isCatchThatDropsAll(node: ESTree.CallExpression): boolean {
+/** `f().catch(() => {})` as a statement. Where the answer is used, undefined for a failure is a decision, not a drop. */
+function isCatchThatDropsAll(node: ESTree.Expression): boolean {
+  if (node.type === 'AwaitExpression' || node.type === 'UnaryExpression') return isCatchThatDropsAll(node.argument)
+  if (node.type !== 'CallExpression') return false
   const { callee } = node
   if (callee.type !== 'MemberExpression' || callee.computed || callee.property.name !== 'catch') return false
   const handler = node.arguments[0]
@@ -77,8 +80,8 @@ function findMutable(node: ESTree.VariableDeclaration, report: Report): void {
   if (node.kind !== 'const' && node.declare !== true) {
     report('module-state', node.start, `top-level ${node.kind}: state belongs to an object that someone made, so that two can live in one process`)
   }
-  for (const { init } of node.declarations) {
-    if (init !== null && isEmptyCollection(init)) report('module-state', node.start, 'empty collection at the top level: it is there to be filled, so it is module state')
+  for (const { id, init } of node.declarations) {
+    if (init !== null && isEmptyCollection(init) && !isReadonly(id)) report('module-state', node.start, 'empty collection at the top level: it is there to be filled, so it is module state')
   }
 }
 
@@ -88,6 +91,13 @@ function isEmptyCollection(node: ESTree.Expression): boolean {
   if (node.type === 'ArrayExpression') return node.elements.length === 0
   if (node.type === 'ObjectExpression') return node.properties.length === 0
   return node.type === 'NewExpression' && node.arguments.length === 0 && node.callee.type === 'Identifier' && collections.has(node.callee.name)
+}
+
+/** `ReadonlyMap<…>`, `readonly string[]`: a constant that is empty for good. */
+function isReadonly(id: ESTree.BindingPattern): boolean {
+  const type = id.typeAnnotation?.typeAnnotation
+  if (type?.type === 'TSTypeOperator') return type.operator === 'readonly'
+  return type?.type === 'TSTypeReference' && type.typeName.type === 'Identifier' && type.typeName.name.startsWith('Readonly')
 }
 
 const acting = new Set([
