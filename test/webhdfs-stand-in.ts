@@ -158,7 +158,7 @@ export class WebHdfsStandIn {
     const { path, op } = request
     switch (op) {
       case 'GETFILESTATUS':
-        return { FileStatus: this.status(path, this.mustExist(path)) }
+        return { FileStatus: this.status(this.mustExist(path)) }
       case 'LISTSTATUS':
         return { FileStatuses: { FileStatus: this.children(path) } }
       case 'MKDIRS':
@@ -179,7 +179,7 @@ export class WebHdfsStandIn {
     return file
   }
 
-  private status(path: string, file: StandInFile, suffix = ''): unknown {
+  private status(file: StandInFile, suffix = ''): unknown {
     return {
       type: file.kind === 'directory' ? 'DIRECTORY' : 'FILE',
       length: file.isOpen ? 0 : file.bytes.length,
@@ -195,12 +195,12 @@ export class WebHdfsStandIn {
 
   private children(path: string): unknown[] {
     const file = this.mustExist(path)
-    if (file.kind === 'file') return [this.status(path, file)]
+    if (file.kind === 'file') return [this.status(file)]
     const prefix = path === '/' ? '/' : `${path}/`
     return [...this.files]
       .filter(([each]) => each.startsWith(prefix) && each !== '/' && !each.slice(prefix.length).includes('/'))
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([each, child]) => this.status(each, child, each.slice(prefix.length)))
+      .map(([each, child]) => this.status(child, each.slice(prefix.length)))
   }
 
   private makeDirectories(path: string): void {

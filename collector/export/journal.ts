@@ -111,6 +111,7 @@ export class Journal {
   private fileBytes: number
   private snapshotBytes = 0
   private waiting: Waiting[] = []
+  private isWriting = false
   private writing: Promise<void> | undefined
   private failure: AppError | undefined
 
@@ -163,12 +164,13 @@ export class Journal {
     if (this.failure !== undefined) return Promise.reject(this.failure)
     return new Promise((resolve, reject) => {
       this.waiting.push({ frame: encodeFrame(record), record, isSynced, resolve, reject })
-      this.writing ??= this.writeWaiting().finally(() => (this.writing = undefined))
+      if (!this.isWriting) this.writing = this.writeWaiting()
     })
   }
 
   /** One group after another until nobody waits. Callers wait for their record, so the queue is as long as there are uploads. */
   private async writeWaiting(): Promise<void> {
+    this.isWriting = true
     while (this.waiting.length > 0) {
       const group = this.waiting
       this.waiting = []
@@ -181,6 +183,8 @@ export class Journal {
         for (const each of group) each.reject(error)
       }
     }
+    // In the same turn as the last look at the queue: who comes later starts a new writer.
+    this.isWriting = false
   }
 
   private async writeGroup(group: readonly Waiting[]): Promise<void> {

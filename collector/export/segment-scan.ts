@@ -4,12 +4,11 @@
  * export. Reads in pieces of 1 MiB; holds at most one batch more.
  */
 import { createHash } from 'node:crypto'
-import { ByteReader } from '../../shared/bytes.ts'
 import { AppError, toAppError } from '../../shared/errors.ts'
-import { BATCH_HEADER_BYTES, CODEC_NONE, decodeRecords, hasValidCrc, peekBatchSize, readBatchHeader, readSourceHeaderBytes, recordsOf, type BatchHeader } from '../../shared/record-batch.ts'
+import { BATCH_HEADER_BYTES, hasValidCrc, peekBatchSize, readBatchHeader, readFirstRecord, type BatchHeader } from '../../shared/record-batch.ts'
 import { decodeSourceHeader } from '../../shared/source-header.ts'
 import type { FileSystem } from '../../shared/system.ts'
-import { wireLimits } from '../../shared/wire.ts'
+import { splitRecordKey, wireLimits } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import type { SegmentInfo } from '../storage/topic-log.ts'
 import { readRange } from './local-file.ts'
@@ -97,14 +96,14 @@ async function* batchesOf(fs: FileSystem, segment: SegmentInfo, onPiece: (piece:
 
 function foldStream(streams: Map<string, StreamFold>, found: { batch: Buffer; header: BatchHeader; zstd: Zstd }): void {
   const { batch, header, zstd } = found
-  const bytes = readSourceHeaderBytes(batch, zstd, wireLimits.batchContentBytesMax)
+  const { key, sourceHeader: bytes } = readFirstRecord(batch, zstd, wireLimits.batchContentBytesMax)
   if (bytes === undefined) return
   const source = decodeSourceHeader(bytes)
   const id = source.streamId.toString('hex')
   const known = streams.get(id)
   const stream = known ?? {
     header: bytes,
-    keyPath: firstKeyPath(batch, zstd),
+    keyPath: splitRecordKey(key?.toString('utf8') ?? '').path,
     records: 0,
     supersedes: null,
     firstOffset: header.baseOffset,
@@ -116,20 +115,6 @@ function foldStream(streams: Map<string, StreamFold>, found: { batch: Buffer; he
   stream.supersedes = source.supersedes ?? stream.supersedes
   stream.lastOffset = header.lastOffset
   if (known === undefined) streams.set(id, stream)
-}
-
-/** The path in the first record's key, `<host>:<path>`. The key stands before the value, so one zstd block holds it. */
-function firstKeyPath(batch: Buffer, zstd: Zstd): string {
-  const isPlain = readBatchHeader(batch).codec === CODEC_NONE
-  const raw = isPlain ? decodeRecords(batch, zstd, wireLimits.batchContentBytesMax) : zstd.firstBlockSync(recordsOf(batch), wireLimits.batchContentBytesMax)
-  const reader = new ByteReader(raw)
-  reader.varint()
-  reader.u8()
-  reader.varlong()
-  reader.varint()
-  const keyBytes = reader.varint()
-  const key = keyBytes < 0 ? '' : reader.bytes(keyBytes).toString('utf8')
-  return key.slice(key.indexOf(':') + 1)
 }
 
 function listStreams(streams: ReadonlyMap<string, StreamFold>): ManifestStream[] {
