@@ -158,7 +158,8 @@ async function exchange(context: Exchange): Promise<void> {
     await sendResponse({ message, target, clock: options.clock }, response, { isLast: state.isDraining })
   } catch (error) {
     // The head is out already, so the only honest end is a cut: the client must not take half an answer for a whole one.
-    options.log.warn('answer was cut', { method: message.method, path: pathOf(message), error })
+    const isClientGone = target.destroyed || (error instanceof AppError && error.code === 'ABORTED')
+    options.log[isClientGone ? 'debug' : 'warn']('answer was cut', { method: message.method, path: pathOf(message), error })
     target.destroy()
     reportBug(error, options)
   } finally {

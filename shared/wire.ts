@@ -22,6 +22,8 @@ export const paths = {
   tail: '/v1/tail',
   exports: '/v1/exports',
   status: '/v1/status',
+  /** The wall clock stepped and somebody says that it is right now: retention by age goes on. */
+  confirmClock: '/v1/clock/confirm',
   metrics: '/metrics',
   health: '/health',
   ready: '/ready',

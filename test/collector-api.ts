@@ -54,6 +54,7 @@ export function startApi(zstd: Zstd, options: Partial<CollectorHandlerOptions> &
     exports: undefined,
     exportTo: undefined,
     alarms: () => [],
+    confirmClock: () => undefined,
     closedBecause: () => undefined,
     readRoutes: [],
     ...options,

@@ -34,6 +34,8 @@ export interface CollectorHandlerOptions {
   readonly exports: ExportView | undefined
   readonly exportTo: string | undefined
   readonly alarms: () => CollectorStatus['alarms']
+  /** Someone looked at the wall clock after a step: retention by age goes on. */
+  readonly confirmClock: () => void
   /** Why no lines are taken, or undefined. */
   readonly closedBecause: () => AppError | undefined
   /** Fetch, query and tail. */
@@ -63,6 +65,7 @@ export function createCollectorHandler(options: CollectorHandlerOptions): Handle
       startedMs: system.clock.nowMs(),
       exportTo: options.exportTo,
       alarms,
+      confirmClock: options.confirmClock,
       notReadyBecause: options.closedBecause,
     }),
     ...options.readRoutes,

@@ -23,6 +23,8 @@ export interface StatusDependencies {
   /** URL of the export store, without secrets. */
   readonly exportTo: string | undefined
   readonly alarms: () => CollectorStatus['alarms']
+  /** Someone looked at the wall clock after a step: retention by age goes on. */
+  readonly confirmClock: () => void
   /** Why no lines are taken, or undefined. */
   readonly notReadyBecause: () => AppError | undefined
 }
@@ -41,6 +43,15 @@ export function createStatusRoutes(dependencies: StatusDependencies): readonly R
   }
   return [
     { method: 'GET', pattern: paths.status, role: 'read', handler: async () => jsonResponse(await status(dependencies)) },
+    {
+      method: 'POST',
+      pattern: paths.confirmClock,
+      role: 'admin',
+      handler: () => {
+        dependencies.confirmClock()
+        return Promise.resolve(jsonResponse({ confirmed: true }))
+      },
+    },
     { method: 'GET', pattern: paths.metrics, role: 'read', handler: () => renderMetrics(dependencies, gauges) },
     { method: 'GET', pattern: paths.health, role: 'public', handler: () => Promise.resolve(textResponse('ok\n')) },
     { method: 'GET', pattern: paths.ready, role: 'public', handler: () => Promise.resolve(ready(dependencies)) },

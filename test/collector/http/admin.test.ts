@@ -102,3 +102,10 @@ test('without an export the list is empty, and asking for one says how to get it
   expect((await api.ask({ path: '/v1/exports' })).json).toEqual({ exports: [] })
   expect((await api.ask({ method: 'POST', path: '/v1/exports' })).code).toBe('CONFLICT')
 })
+
+test('an administrator confirms the clock after a step', async () => {
+  let confirmed = 0
+  const api = startApi(zstd, { confirmClock: () => (confirmed += 1) })
+  expect((await api.ask({ method: 'POST', path: '/v1/clock/confirm' })).status).toBe(200)
+  expect(confirmed).toBe(1)
+})
