@@ -36,6 +36,7 @@ export async function follow(options: FollowOptions): Promise<number> {
         hasConnected = true
         if (events.length > 0) failures = 0
         cursor = writeEvents(events, options.writer) ?? cursor
+        for (const { type, data } of events) if (type === 'missing') await stderr.line(`missing: ${data}`)
         await options.stdout.flush()
       }
       throw new AppError('REMOTE_ERROR', 'the collector ended the stream')

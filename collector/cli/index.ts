@@ -3,7 +3,7 @@
  * exit code. The only file here that knows commander. Takes its streams, so that tests call it like a shell does.
  */
 import { Command, CommanderError, Option } from 'commander'
-import { BugError, toAppError, type AppError } from '../../shared/errors.ts'
+import { AppError, errnoOf, toAppError } from '../../shared/errors.ts'
 import { catCommand } from './cat.ts'
 import { CommandInput, type CommandSpec, type OptionSpec } from './command.ts'
 import type { CliContext } from './context.ts'
@@ -97,7 +97,8 @@ function toOption(spec: OptionSpec): Option {
   const option = new Option(spec.flags, spec.help)
   if (spec.choices !== undefined) option.choices(spec.choices)
   if (spec.kind === 'list') {
-    option.argParser<readonly string[]>((value, earlier) => [...(Array.isArray(earlier) ? earlier : []), value])
+    // Commander gives undefined the first time, whatever the type says.
+    option.argParser<readonly string[] | undefined>((value, earlier) => [...(earlier ?? []), value])
   }
   return option
 }
@@ -110,7 +111,6 @@ interface ReportContext {
 
 async function report(error: unknown, { context, stdout, stderr }: ReportContext): Promise<number> {
   if (context.signal.aborted) return context.signal.reason === 'pipe' ? exitCodes.brokenPipe : exitCodes.interrupted
-  if (error instanceof BugError) throw error
   if (error instanceof CommanderError) {
     await stdout.flush()
     if (error.exitCode === 0) return exitCodes.ok
@@ -119,6 +119,8 @@ async function report(error: unknown, { context, stdout, stderr }: ReportContext
     await stderr.flush()
     return exitCodes.usage
   }
+  // What is neither expected nor the platform's own is a bug: the entry tells it and dies.
+  if (!(error instanceof AppError) && errnoOf(error) === undefined) throw error
   await stdout.flush()
   const known = toAppError(error)
   await stderr.line(`tailrace: ${known.message} (${known.code})`)

@@ -6,6 +6,7 @@ import { hostname } from 'node:os'
 import { errnoOf } from '../../shared/errors.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
 import { undiciHttpClient } from '../../shared/node/http-client.ts'
+import { VERSION } from '../../shared/version.ts'
 import { loadZstd } from '../../shared/zstd.ts'
 import type { CliContext, OutputSink } from './context.ts'
 import { exitCodes } from './exit-codes.ts'
@@ -32,7 +33,7 @@ async function main(): Promise<void> {
     loadZstd: () => loadZstd(),
     openHttp: (tls) => undiciHttpClient({ tls }),
     hostName: hostname(),
-    version: process.env['TAILRACE_VERSION'] ?? '0.1.0',
+    version: VERSION,
     signal: abort.signal,
   }
   try {
@@ -46,7 +47,7 @@ async function main(): Promise<void> {
 
 function processSink(stream: NodeJS.WriteStream, onGone: () => void): OutputSink {
   let gone: Error | undefined
-  stream.on('error', (error) => {
+  stream.on('error', (error: Error) => {
     gone = error
     if (errnoOf(error) === 'EPIPE') onGone()
   })

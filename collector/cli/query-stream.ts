@@ -5,6 +5,7 @@
 import { AppError } from '../../shared/errors.ts'
 import { parseJson, paths, queryEndSchema, type QueryEnd, type QueryRecord } from '../../shared/wire.ts'
 import type { CollectorClient, QueryValues } from './collector-client.ts'
+import { ExitError, exitCodes } from './exit-codes.ts'
 import { lineBlocks } from './line-blocks.ts'
 
 /** A record of 8 MiB whose every byte JSON escapes in six characters, and once more as base64. */
@@ -26,7 +27,7 @@ export class QueryStream {
   async *blocks(): AsyncGenerator<Buffer> {
     // A scan that finds nothing may be silent for as long as it takes.
     const response = await this.client.open(paths.query, { query: this.query, bodyTimeoutMs: 0 })
-    for await (const block of lineBlocks(response.body, LINE_BYTES_MAX)) {
+    for await (const block of lineBlocks(translateBreak(response.body), LINE_BYTES_MAX)) {
       const lastLineAt = block.lastIndexOf(0x0a, block.length - 2) + 1
       const isEnd = block.subarray(lastLineAt, lastLineAt + END_PREFIX.length).equals(END_PREFIX)
       if (isEnd) this.end = parseJson(queryEndSchema, block.toString('utf8', lastLineAt), 'end of the query').end
@@ -39,8 +40,18 @@ export class QueryStream {
   }
 }
 
-function cutOff(): AppError {
-  return new AppError('UNKNOWN_OUTCOME', 'the answer was cut off before its end', {
+/** Lines were printed already, so a break in the middle is a partial result and not a failure to connect. */
+async function* translateBreak(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body
+  } catch (error) {
+    throw error instanceof AppError && error.code === 'UNKNOWN_OUTCOME' ? cutOff(error) : error
+  }
+}
+
+function cutOff(cause?: AppError): AppError {
+  return new ExitError(exitCodes.partial, 'UNKNOWN_OUTCOME', 'the answer was cut off before its end', {
+    cause,
     hint: 'the collector stopped or the connection broke; what was printed is good but not all',
   })
 }

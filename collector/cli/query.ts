@@ -16,6 +16,12 @@ import { wantsColor } from './terminal-text.ts'
 const TTY_LINES = 1000
 const FOLLOW_LINES = 10
 
+export const contextOptions = [
+  { flags: '-A, --after <lines>', kind: 'integer', help: 'lines of the same file after each match' },
+  { flags: '-B, --before <lines>', kind: 'integer', help: 'lines of the same file before each match' },
+  { flags: '-C, --context <lines>', kind: 'integer', help: 'both' },
+] as const
+
 export const printOptions = [
   { flags: '-n, --lines <count>', kind: 'integer', help: 'only the newest lines, in order; 0 = no limit (default on a terminal 1000, with -f 10, else no limit)' },
   { flags: '-o, --output <format>', kind: 'choice', choices: recordFormats, help: 'how lines are printed (default text)' },
@@ -36,9 +42,7 @@ export const queryCommand: CommandSpec = {
     ...filterOptions,
     { flags: '-c, --count', kind: 'flag', help: 'print only how many lines match' },
     { flags: '-q, --quiet', kind: 'flag', help: 'print nothing; the exit code tells whether a line matches' },
-    { flags: '-A, --after <lines>', kind: 'integer', help: 'lines of the same file after each match' },
-    { flags: '-B, --before <lines>', kind: 'integer', help: 'lines of the same file before each match' },
-    { flags: '-C, --context <lines>', kind: 'integer', help: 'both' },
+    ...contextOptions,
     ...printOptions,
     { flags: '-r, --reverse', kind: 'flag', help: 'newest first' },
     { flags: '-f, --follow', kind: 'flag', help: 'go on with new lines until interrupted' },
@@ -61,9 +65,7 @@ export async function runQuery(input: CommandInput, context: CliContext): Promis
 
 function checkFlags(input: CommandInput): void {
   if (!input.flag('follow')) return
-  const name = ['count', 'quiet', 'reverse', 'until', 'after', 'before', 'context'].find(
-    (option) => input.flag(option) || (option !== 'count' && option !== 'quiet' && option !== 'reverse' && input.text(option) !== undefined),
-  )
+  const name = ['count', 'quiet', 'reverse'].find((option) => input.flag(option)) ?? (input.text('until') === undefined ? undefined : 'until')
   if (name !== undefined) throw usageError(`--${name} and --follow do not go together`)
 }
 
@@ -81,12 +83,10 @@ async function quietQuery(client: CollectorClient, values: QueryValues): Promise
 async function printQuery(input: CommandInput, context: CliContext, { client, values }: Prepared): Promise<number> {
   const lines = input.integer('lines') ?? (context.stdout.isTty ? TTY_LINES : 0)
   const stdout = new Output(context.stdout)
-  const around = input.integer('context')
   const stream = new QueryStream(client, {
     ...values,
     ...limitValues(lines, { reverse: input.flag('reverse'), count: input.flag('count') }),
-    before: input.integer('before') ?? around,
-    after: input.integer('after') ?? around,
+    ...contextValues(input),
     from: input.text('from'),
   })
   const writer = writerFor(input, context, stdout)
@@ -104,6 +104,11 @@ async function printQuery(input: CommandInput, context: CliContext, { client, va
   }
   if (input.flag('count')) await stdout.line(String(stream.end?.matched ?? 0))
   return summarize(stream, { input, context, lines })
+}
+
+function contextValues(input: CommandInput): QueryValues {
+  const around = input.integer('context')
+  return { before: input.integer('before') ?? around, after: input.integer('after') ?? around }
 }
 
 function limitValues(lines: number, options: { readonly reverse: boolean; readonly count: boolean }): QueryValues {
@@ -143,23 +148,24 @@ function writerFor(input: CommandInput, context: CliContext, stdout: Output): Re
 }
 
 /**
- * With -S and no -n everything since then is printed first, by a query whose cursor the tail takes up: no line is lost
- * or doubled between the two.
+ * With -S what arrived since then is printed first, by a query whose cursor the tail takes up: no line is lost or
+ * doubled between the two. Without it the tail itself begins with the newest lines.
  */
 async function followQuery(input: CommandInput, context: CliContext, { client, values }: Prepared): Promise<number> {
   const stdout = new Output(context.stdout)
   const writer = writerFor(input, context, stdout)
-  const wantsAll = input.integer('lines') === 0 || (input.integer('lines') === undefined && input.text('since') !== undefined)
-  let from = input.text('from')
-  if (wantsAll) {
-    const stream = new QueryStream(client, { ...values, from })
-    for await (const block of stream.blocks()) {
-      writer.writeBlock(block)
-      if (stdout.isFull || stdout.isTty) await stdout.flush()
-    }
-    await stdout.flush()
-    from = stream.end?.cursor
+  const lines = input.integer('lines')
+  const tailValues = { ...values, ...contextValues(input), since: undefined, until: undefined }
+  const from = input.text('from')
+  if (input.text('since') === undefined && lines !== 0) {
+    const last = from === undefined ? (lines ?? FOLLOW_LINES) : lines
+    return follow({ client, context, stdout, writer, values: { ...tailValues, from, last } })
   }
-  const last = wantsAll || from !== undefined ? undefined : (input.integer('lines') ?? FOLLOW_LINES)
-  return follow({ client, context, stdout, writer, values: { ...values, from, last } })
+  const stream = new QueryStream(client, { ...values, ...contextValues(input), from, last: lines === 0 ? undefined : lines })
+  for await (const block of stream.blocks()) {
+    writer.writeBlock(block)
+    if (stdout.isFull || stdout.isTty) await stdout.flush()
+  }
+  await stdout.flush()
+  return follow({ client, context, stdout, writer, values: { ...tailValues, from: stream.end?.cursor } })
 }

@@ -54,13 +54,14 @@ export class ReplayRun {
     this.savedMs = prepared.context.system.clock.monotonicMs()
   }
 
-  get isGroupFull(): boolean {
-    return this.group.length >= GROUP_RECORDS_MAX || this.groupBytes >= GROUP_BYTES_MAX
+  /** Whether this record still fits the group that is being gathered. */
+  hasRoomFor(record: QueryRecord): boolean {
+    return this.group.length < GROUP_RECORDS_MAX && this.groupBytes + sizeOf(record) <= GROUP_BYTES_MAX
   }
 
   add(record: QueryRecord): void {
     this.group.push(record)
-    this.groupBytes += record.line.length + 1
+    this.groupBytes += sizeOf(record)
   }
 
   /** What was under way when the last run ended goes again, under its old key. */
@@ -69,7 +70,7 @@ export class ReplayRun {
     if (pending === undefined) return
     const end = toVector(pending.end)
     const records = await recordsBetween({ ...sourceOptions(this.prepared), next: this.vector, ends: end })
-    if (records.length > 0) await sink.send(records, pending.key)
+    if (records.length > 0) await sink.send(inGroupOrder(records), pending.key)
     this.acked(end, records.length)
   }
 
@@ -82,7 +83,7 @@ export class ReplayRun {
     for (const { topic, partition, offset } of group) end.set(partitionKey(topic, partition), offset + 1)
     const key = this.keyOf(end)
     if (this.prepared.sink.kind === 'topic') await this.save({ key, end: toObject(end) })
-    await sink.send(group, key)
+    await sink.send(this.prepared.sink.kind === 'topic' ? inGroupOrder(group) : group, key)
     this.acked(end, group.length)
     if (this.prepared.sink.kind !== 'topic') await this.saveIfDue(sink)
   }
@@ -133,4 +134,29 @@ export class ReplayRun {
   private keyOf(end: OffsetVector): string {
     return createHash('sha256').update(`${this.prepared.state.run}\n${formatCursor(this.vector)}\n${formatCursor(end)}`).digest('hex').slice(0, 40)
   }
+}
+
+/** Bytes that a record takes among lines. */
+function sizeOf(record: QueryRecord): number {
+  return (record.b64 === undefined ? Buffer.byteLength(record.line) : Math.ceil((record.b64.length * 3) / 4)) + 1
+}
+
+/**
+ * An order that the group's records alone decide: by largest timestamp so far in their partition, then partition, then
+ * offset. A group that is read again after a crash must give the same bytes, or its key would not fit them.
+ */
+function inGroupOrder(records: readonly QueryRecord[]): QueryRecord[] {
+  const byOffset = [...records].sort((a, b) => compare(a.topic, b.topic) || a.partition - b.partition || a.offset - b.offset)
+  const largest = new Map<string, number>()
+  const keyed = byOffset.map((record, index) => {
+    const key = partitionKey(record.topic, record.partition)
+    const ts = Math.max(record.ts, largest.get(key) ?? -Infinity)
+    largest.set(key, ts)
+    return { record, ts, index }
+  })
+  return keyed.sort((a, b) => a.ts - b.ts || a.index - b.index).map(({ record }) => record)
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }

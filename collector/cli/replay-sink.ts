@@ -10,6 +10,7 @@ import type { CollectorClient } from './collector-client.ts'
 import type { CliContext } from './context.ts'
 import { ExitError, exitCodes, usageError } from './exit-codes.ts'
 import { BlockWriter, guard } from './file-target.ts'
+import { directoryOf } from './local-file.ts'
 import { Output } from './output.ts'
 import { valueOf } from './query-stream.ts'
 import { createRecordWriter, type FormatOptions } from './record-format.ts'
@@ -98,7 +99,12 @@ async function openFile(path: string, context: CliContext, resumeAt: number | un
     if ((await context.system.fs.stat(path)) !== undefined) {
       throw new ExitError(exitCodes.sinkFailed, 'CONFLICT', `${path} is there already`, { hint: 'a replay never overwrites; remove it or choose another name' })
     }
-    return guard(path, () => context.system.fs.open(path, 'create'))
+    return guard(path, async () => {
+      const handle = await context.system.fs.open(path, 'create')
+      // A checkpoint must never count bytes of a file whose name a crash takes away.
+      await context.system.fs.syncDirectory(directoryOf(path))
+      return handle
+    })
   }
   return guard(path, async () => {
     const handle = await context.system.fs.open(path, 'readWriteCreate')
@@ -108,6 +114,7 @@ async function openFile(path: string, context: CliContext, resumeAt: number | un
       throw new AppError('STORAGE_ERROR', `it has ${size} bytes, the checkpoint counts ${resumeAt}`)
     }
     await handle.truncate(resumeAt)
+    await context.system.fs.syncDirectory(directoryOf(path))
     return handle
   })
 }

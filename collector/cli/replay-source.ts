@@ -64,7 +64,7 @@ export class ReplaySource {
   }
 }
 
-/** Every matching record of [next, end), partition by partition: small ranges only, all are held. */
+/** Every matching record of [next, end), partition after partition: small ranges only, all are held. */
 export async function recordsBetween(options: SourceOptions): Promise<QueryRecord[]> {
   const found: QueryRecord[] = []
   for (const [key, end] of options.ends) {
@@ -78,5 +78,5 @@ export async function recordsBetween(options: SourceOptions): Promise<QueryRecor
       if (record.offset === end - 1) break
     }
   }
-  return found.sort((a, b) => a.ts - b.ts || a.partition - b.partition || a.offset - b.offset)
+  return found
 }

@@ -1,6 +1,6 @@
 /** `tailrace tail`: `query -f`, for the fingers. */
 import { serverOptions, type CommandSpec } from './command.ts'
-import { printOptions, runQuery } from './query.ts'
+import { contextOptions, printOptions, runQuery } from './query.ts'
 import { arrivalTimeText, filterOptions } from './record-filter.ts'
 
 export const tailCommand: CommandSpec = {
@@ -12,7 +12,13 @@ export const tailCommand: CommandSpec = {
     { command: "tailrace tail -E ' 5[0-9]{2} ' --host 'web-*'", meaning: 'server errors of all web hosts' },
     { command: 'tailrace tail -S 14:30 -o json', meaning: 'from half past two on, one JSON object a line' },
   ],
-  options: [...filterOptions.filter(({ flags }) => !flags.startsWith('-U')), ...printOptions, { flags: '--from <cursor>', kind: 'text', help: 'go on at the offsets of an earlier cursor' }, ...serverOptions],
+  options: [
+    ...filterOptions.filter(({ flags }) => !flags.startsWith('-U')),
+    ...contextOptions,
+    ...printOptions,
+    { flags: '--from <cursor>', kind: 'text', help: 'go on at the offsets of an earlier cursor' },
+    ...serverOptions,
+  ],
   details: `${arrivalTimeText}\nA lost connection is made again, and goes on behind the last line that was printed.`,
   run: (input, context) => runQuery(input.with({ follow: true }), context),
 }
