@@ -36,8 +36,12 @@ export async function kafkaClassPath(): Promise<string> {
   return `${stdout.trim()}/*`
 }
 
-/** Runs a main class, or a `.java` source file, and answers what it printed. */
-export async function runJava(classPath: string, main: string, args: readonly string[]): Promise<string> {
-  const { stdout } = await run('java', ['-Xmx512m', '-cp', classPath, main, ...args], { maxBuffer: OUTPUT_BYTES_MAX, timeout: 300_000 })
-  return stdout
+export interface JavaOutput {
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a main class, or a `.java` source file. Rejects when it exits with anything but 0. */
+export async function runJava(classPath: string, main: string, args: readonly string[]): Promise<JavaOutput> {
+  return run('java', ['-Xmx512m', '-cp', classPath, main, ...args], { maxBuffer: OUTPUT_BYTES_MAX, timeout: 300_000 })
 }

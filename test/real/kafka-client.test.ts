@@ -84,7 +84,8 @@ describe.skipIf(skipReason !== undefined)('Kafka reads what is sealed here', () 
   async function readByKafka(batches: readonly Buffer[]): Promise<DescribedBatch[]> {
     const file = join(folder, 'batches')
     writeFileSync(file, Buffer.concat(batches))
-    return JSON.parse(await runJava(classPath, program, ['read', file])) as DescribedBatch[]
+    const { stdout } = await runJava(classPath, program, ['read', file])
+    return JSON.parse(stdout) as DescribedBatch[]
   }
 
   test.each(codecs)('a sealed batch of %s means to Kafka what was put into it', async (codec) => {
