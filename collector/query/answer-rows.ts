@@ -38,8 +38,8 @@ export class AnswerRows {
   }
 
   async *pieces(): AsyncGenerator<Uint8Array, void, void> {
-    const { ranges, direction } = this.request
-    for await (const run of mergePages(pageSources(this.run, ranges, { want: 'rows', direction }), direction)) {
+    const { ranges, direction, limit } = this.request
+    for await (const run of mergePages(pageSources(this.run, ranges, { want: 'rows', direction, limit }), direction)) {
       if (this.context === undefined) this.addMatches(run)
       else this.addWithContext(run, this.context)
       const isPageDone = run.to === run.page.rowCount

@@ -15,6 +15,8 @@ import { firstRecordKey, type SourceDecider } from './source-decider.ts'
 export class BatchRows {
   raw: Buffer = Buffer.alloc(0)
   count = 0
+  /** All rows have the same key. */
+  hasOneSource = false
   readonly offsets: number[] = []
   readonly timestampsMs: number[] = []
   /** Running maximum of the timestamp inside this batch. */
@@ -44,6 +46,7 @@ export class BatchRows {
     const { matcher, task } = this
     const { baseOffset, baseTimestampMs, lastOffsetDelta } = batch.header
     const sealed = isSealed(batch.header)
+    this.hasOneSource = sealed
     if (sealed && !this.decider.admits(firstRecordKey(raw) ?? Buffer.alloc(0))) return
     matcher.begin(raw)
     const canStop = !task.match.invert && !this.hasContext

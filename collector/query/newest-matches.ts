@@ -34,7 +34,7 @@ export async function findNewest(run: QueryRun, count: number, options: { keepRo
   let rows: Uint8Array[] | undefined = options.keepRows ? [] : undefined
   let keptBytes = 0
   let matched = 0
-  const sources = pageSources(withoutContext, run.ranges.map(wholeRange), { want, direction: 'backward' })
+  const sources = pageSources(withoutContext, run.ranges.map(wholeRange), { want, direction: 'backward', limit: count })
   for await (const { page, source, from, to } of mergePages(sources, 'backward')) {
     const end = Math.min(to, from + count - matched)
     starts[source] = page.offsets[end - 1] ?? 0

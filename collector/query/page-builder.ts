@@ -7,8 +7,6 @@ import type { BatchRows } from './batch-rows.ts'
 import { JsonText } from './json-text.ts'
 import type { DamagedRange, Direction, ScanPage, ScanTask, ScanUnit } from './scan-types.ts'
 
-/** Bounds pages without text, too. */
-const ROWS_MAX = 65_536
 const FIRST_TEXT_BYTES = 16 * 1024
 
 type Mark = QueryRecord['mark']
@@ -28,6 +26,8 @@ export class PageBuilder {
   private sourceText = ''
   private sourceKey: string | undefined
   private sourceAt = 0
+  /** For this batch. */
+  private isSourceSet = false
   private matched = 0
   private resumeAt: number | undefined
   private resumeMaxMs = 0
@@ -43,6 +43,7 @@ export class PageBuilder {
   /** False when the page was cut and nothing more belongs into it. */
   addBatch(rows: BatchRows, priorMaxMs: number, direction: Direction): boolean {
     const step = direction === 'forward' ? 1 : -1
+    this.isSourceSet = false
     for (let at = step > 0 ? 0 : rows.count - 1; at >= 0 && at < rows.count; at += step) {
       const offset = rows.offsets[at] ?? 0
       if (offset < this.unit.emitFrom || offset >= this.unit.emitEnd) continue
@@ -82,7 +83,7 @@ export class PageBuilder {
   }
 
   private isFull(): boolean {
-    return this.keys.length >= ROWS_MAX || (this.keys.length > 0 && this.text.length >= this.unit.textBytesMax)
+    return this.keys.length >= this.unit.rowsMax || (this.keys.length > 0 && this.text.length >= this.unit.textBytesMax)
   }
 
   private addRow(rows: BatchRows, at: number, key: number): void {
@@ -92,7 +93,7 @@ export class PageBuilder {
     this.isMatch.push(isMatch ? 1 : 0)
     if (isMatch) this.matched += 1
     if (this.want !== 'rows') return
-    this.setSource(rows, at)
+    if (!rows.hasOneSource || !this.isSourceSet) this.setSource(rows, at)
     if (this.hasContext) this.sourceOf.push(this.sourceAt)
     this.writeRow(rows, at)
     this.ends.push(this.text.length)
@@ -100,6 +101,7 @@ export class PageBuilder {
 
   /** Neighbours mostly share their key: its JSON is made once for a run of rows. */
   private setSource(rows: BatchRows, at: number): void {
+    this.isSourceSet = true
     const start = rows.keyStarts[at] ?? -1
     const key = start < 0 ? '' : rows.raw.toString('utf8', start, rows.keyEnds[at])
     if (key === this.sourceKey) return

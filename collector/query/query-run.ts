@@ -37,6 +37,8 @@ export interface QueryRun {
 export interface ScanChoice {
   readonly want: ScanTask['want']
   readonly direction: Direction
+  /** No more matches than this are taken from all partitions together. */
+  readonly limit?: number | undefined
 }
 
 /** One source of pages per range, in the order of the ranges. Nothing is read before the first page is asked for. */
@@ -59,6 +61,8 @@ export function scanContext(run: QueryRun, partitions: number, choice: ScanChoic
       direction: choice.direction, want: choice.want,
     },
     pageBytes: Math.min(sizes.pageBytesMax, Math.max(sizes.pageBytesMin, share)),
+    // Without context a row is a match, and of one partition never more than the limit are needed.
+    pageRows: Math.max(1, Math.min(sizes.pageRowsMax, filters.before + filters.after > 0 ? Infinity : (choice.limit ?? Infinity))),
     countsWholeBatches: choice.want === 'count' && matchesEverything(filters.match) && filters.source.hosts.length + filters.source.paths.length === 0,
   }
 }

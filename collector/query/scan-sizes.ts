@@ -8,6 +8,8 @@ export interface ScanSizes {
   readonly memoryBytes: number
   readonly pageBytesMin: number
   readonly pageBytesMax: number
+  /** Bounds pages without text, too. */
+  readonly pageRowsMax: number
 }
 
 /** A page of 4 MiB holds what one or two batches of 1 MiB become as JSON. */
@@ -18,6 +20,7 @@ export const defaultScanSizes: ScanSizes = {
   memoryBytes: 64 * 1024 * 1024,
   pageBytesMin: 64 * 1024,
   pageBytesMax: 4 * 1024 * 1024,
+  pageRowsMax: 65_536,
 }
 
 export function grownUnit(bytes: number, sizes: ScanSizes): number {

@@ -33,8 +33,9 @@ export interface ScanUnit {
   /** Only rows in [emitFrom, emitEnd) are given: a page that was cut goes on here. */
   readonly emitFrom: number
   readonly emitEnd: number
-  /** The page is cut at about this size. */
+  /** The page is cut at about this size, and at this many rows. */
   readonly textBytesMax: number
+  readonly rowsMax: number
 }
 
 export interface DamagedRange {

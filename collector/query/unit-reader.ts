@@ -31,6 +31,7 @@ export interface ScanContext {
   readonly signal: AbortSignal
   readonly sizes: ScanSizes
   readonly pageBytes: number
+  readonly pageRows: number
   /** Scans that one partition keeps in flight. */
   readonly depth: number
 }
@@ -107,6 +108,7 @@ export class UnitReader {
       emitFrom: piece.emitFrom,
       emitEnd: piece.emitEnd,
       textBytesMax: context.pageBytes,
+      rowsMax: context.pageRows,
     }
     const outcome = executor.scan(task, unit, context.signal).then(
       (page): ScanOutcome => ({ page: { ...page, matched: page.matched + counted } }),
