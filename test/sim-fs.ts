@@ -11,7 +11,6 @@ import { AppError } from '../shared/errors.ts'
 import type { DirectoryEntry, FileHandle, FileLock, FileStat, FileSystem, OpenMode } from '../shared/system.ts'
 import { ROOT_INODE, SimDisk, type CrashChoice, type DiskOperation, type SimDirectory } from './sim-disk.ts'
 
-export type { DiskOperation } from './sim-disk.ts'
 
 export interface SimCall {
   readonly kind: 'open' | 'read' | 'write' | 'sync' | 'truncate' | 'list' | 'makeDirectory' | 'rename' | 'remove' | 'syncDirectory'

@@ -170,7 +170,7 @@ export class MemoryStreamTable implements StreamTable {
   }
 
   private link(key: string, { source, topic }: StreamState): void {
-    const agent = this.agents.get(source.agentId) ?? { ids: new Set(), heads: new Map(), sorted: undefined }
+    const agent = this.agents.get(source.agentId) ?? { ids: new Set(), heads: new Map<number, Map<string, Set<string>>>(), sorted: undefined }
     this.agents.set(source.agentId, agent)
     agent.ids.add(key)
     agent.sorted = undefined

@@ -95,7 +95,7 @@ export async function waitFor(what: string, signal: AbortSignal, condition: () =
     }
     await delay(POLL_MS, signal)
   }
-  throw new Error(`waited in vain until ${what}${last === undefined ? '' : `: ${String(last)}`}`)
+  throw new Error(`waited in vain until ${what}${last === undefined ? '' : `: ${last instanceof Error ? last.message : JSON.stringify(last)}`}`)
 }
 
 export function delay(ms: number, signal: AbortSignal): Promise<void> {
