@@ -134,7 +134,7 @@ describe.skipIf(!hasDpkg || !isBuilt)('the Debian package', () => {
   afterAll(() => {
     rmSync(folder, { recursive: true })
   })
-  const build = (out: string): string => execFileSync(join(packaging, 'deb', 'build.sh'), [join(folder, out)], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  const build = (out: string): string => execFileSync(join(packaging, 'deb', 'build.sh'), [join(folder, out)], { encoding: 'utf8', stdio: 'pipe' }).trim()
 
   test('holds programs that run from where they are installed, units, and configs that upgrades keep', () => {
     const deb = build('first')
