@@ -7,8 +7,8 @@ import { TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { Slot } from './batcher.ts'
 import type { ByteBudget } from './byte-budget.ts'
 
-/** Turns at a time: one reads and frames while the others compress on the pool. */
-const SLOTS_MAX = 3
+/** Turns at a time: one reads and frames while the other compresses on the pool. A third was not faster, only larger. */
+const SLOTS_MAX = 2
 
 export class Slots {
   /** What one turn may hold: window, records, and the compressor's output. */

@@ -7,6 +7,7 @@
  *
  * Frame format: RFC 8878 §3.1.1.
  */
+import type { Transform } from 'node:stream'
 import zlib from 'node:zlib'
 import type { WasmCodec } from 'zstd-codec'
 import { AppError } from './errors.ts'
@@ -17,6 +18,9 @@ const MAGIC = 0xfd2fb528
 const BLOCK_BYTES_MAX = 128 * 1024
 /** Below this the thread pool costs more than it saves (measured: 64 KiB is break-even). */
 const POOL_BYTES_MIN = 64 * 1024
+/** As many as run at a time on the pool's four threads. */
+const IDLE_COMPRESSORS_MAX = 4
+const OUTPUT_CHUNK_BYTES = 256 * 1024
 /** zstd-codec has a fixed heap of 16 MiB and aborts for good when it runs out: nothing larger is handed to it. */
 const WASM_BYTES_MAX = 3 * 1024 * 1024
 
@@ -149,7 +153,8 @@ interface NativeZstd {
   zstdCompress(raw: Uint8Array, options: object, done: (error: Error | null, result: Buffer) => void): void
   zstdCompressSync(raw: Uint8Array, options: object): Buffer
   zstdDecompressSync(frame: Uint8Array, options: object): Buffer
-  constants: { ZSTD_c_compressionLevel: number; ZSTD_d_windowLogMax: number }
+  createZstdCompress(options: object): Transform
+  constants: { ZSTD_c_compressionLevel: number; ZSTD_d_windowLogMax: number; ZSTD_e_end: number }
 }
 
 function nativeFunctions(): NativeZstd | undefined {
@@ -160,6 +165,7 @@ function nativeZstd(): Zstd {
   const native = nativeFunctions()
   if (native === undefined) throw new AppError('INTERNAL', 'this Node has no zstd in node:zlib')
   const { ZSTD_c_compressionLevel, ZSTD_d_windowLogMax } = native.constants
+  const pool = new CompressorPool(native)
   const compressOptions = (raw: Uint8Array, level: number): object => ({
     params: { [ZSTD_c_compressionLevel]: level },
     pledgedSrcSize: raw.length,
@@ -180,21 +186,62 @@ function nativeZstd(): Zstd {
   return {
     name: 'node:zlib',
     compressSync,
-    compress: (raw, level) =>
-      raw.length < POOL_BYTES_MIN
-        ? Promise.resolve(compressSync(raw, level))
-        : new Promise((resolve, reject) => {
-            native.zstdCompress(raw, compressOptions(raw, level), (error, result) => {
-              if (error === null) resolve(result)
-              else reject(error)
-            })
-          }),
+    compress: (raw, level) => (raw.length < POOL_BYTES_MIN ? Promise.resolve(compressSync(raw, level)) : pool.compress(raw, level)),
     decompressSync: (frame, contentBytesMax) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
       return checkSize(decompress(frame, contentSize), contentSize)
     },
     firstBlockSync: (frame, contentBytesMax) =>
       decompress(firstBlockFrame(frame, parseFrame(frame, contentBytesMax)), BLOCK_BYTES_MAX),
+  }
+}
+
+/**
+ * Compressors that are used again and again, one frame per write: each `zstdCompress` call would make a context of
+ * megabytes anew, in whichever thread it lands, and that memory comes back late. A write that ends its frame at once
+ * tells zstd the content size, so it stands in the header as with `pledgedSrcSize`.
+ */
+class CompressorPool {
+  private readonly native: NativeZstd
+  private idle: Compressor[] = []
+
+  constructor(native: NativeZstd) {
+    this.native = native
+  }
+
+  async compress(raw: Uint8Array, level: number): Promise<Buffer> {
+    const found = this.idle.findIndex((compressor) => compressor.level === level)
+    const compressor = (found < 0 ? undefined : this.idle.splice(found, 1)[0]) ?? new Compressor(this.native, level)
+    const frame = await compressor.compress(raw)
+    // One that has failed is not used again.
+    if (this.idle.length < IDLE_COMPRESSORS_MAX) this.idle.push(compressor)
+    return frame
+  }
+}
+
+class Compressor {
+  readonly level: number
+  private readonly stream: Transform
+  private pieces: Buffer[] = []
+
+  constructor(native: NativeZstd, level: number) {
+    const { ZSTD_c_compressionLevel, ZSTD_e_end } = native.constants
+    this.level = level
+    this.stream = native.createZstdCompress({ flush: ZSTD_e_end, params: { [ZSTD_c_compressionLevel]: level }, chunkSize: OUTPUT_CHUNK_BYTES })
+    this.stream.on('data', (piece: Buffer) => this.pieces.push(piece))
+  }
+
+  compress(raw: Uint8Array): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.stream.once('error', reject)
+      this.stream.write(raw, () => {
+        this.stream.removeListener('error', reject)
+        const { pieces } = this
+        this.pieces = []
+        const [only] = pieces
+        resolve(pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces))
+      })
+    })
   }
 }
 
