@@ -10,7 +10,7 @@ import { appendFile, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as v from 'valibot'
-import { exportSchema, streamSchema, type StreamInfo } from '../../shared/wire.ts'
+import { exportsResponseSchema, streamsResponseSchema, type ExportInfo, type StreamInfo } from '../../shared/wire.ts'
 import { delay, freePort, Programs, waitFor } from './programs.ts'
 
 const SYSTEM_LOGS = ['/var/log/**/*.log', '/var/log/*log', '/var/log/syslog', '/var/log/messages']
@@ -114,11 +114,11 @@ async function settled(url: string, signal: AbortSignal): Promise<void> {
 }
 
 async function streams(url: string): Promise<StreamInfo[]> {
-  return v.parse(v.array(streamSchema), await (await fetch(`${url}/v1/streams`)).json())
+  return v.parse(streamsResponseSchema, await (await fetch(`${url}/v1/streams`)).json()).streams
 }
 
-async function listExports(url: string): Promise<Array<v.InferOutput<typeof exportSchema>>> {
-  return v.parse(v.array(exportSchema), await (await fetch(`${url}/v1/exports`)).json())
+async function listExports(url: string): Promise<ExportInfo[]> {
+  return v.parse(exportsResponseSchema, await (await fetch(`${url}/v1/exports`)).json()).exports
 }
 
 function keepWriting(path: string, signal: AbortSignal): void {

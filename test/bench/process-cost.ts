@@ -24,7 +24,9 @@ export async function watchCost(pid: number, isRunning: () => boolean, everyMs =
   let last: Cost = { cpuSeconds: 0, peakRssMiB: 0 }
   while (isRunning()) {
     try {
-      last = await costOf(pid)
+      const now = await costOf(pid)
+      // A process that is ending has given its memory back already.
+      last = { cpuSeconds: now.cpuSeconds, peakRssMiB: Math.max(now.peakRssMiB, last.peakRssMiB) }
     } catch (error) {
       if (!isRunning()) break
       if (!(error instanceof Error && Reflect.get(error, 'code') === 'ENOENT')) throw error

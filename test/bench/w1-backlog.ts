@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeAccessLog } from '../access-log.ts'
+import * as v from 'valibot'
+import { topicsResponseSchema } from '../../shared/wire.ts'
 import { freePort, temporaryFolder, until } from '../e2e/processes.ts'
 import { costOf, watchCost } from './process-cost.ts'
 import type { Figures, Workload } from './workload.ts'
@@ -25,12 +27,12 @@ async function measure(folder: string, bytes: number): Promise<Figures> {
   const data = join(folder, 'data')
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const collector = pinned(1, 'tailrace-collector', ['run', '--data', data, '--listen', `127.0.0.1:${port}`])
+  const collector = pinned(1, 'tailrace-collector', ['run', '--data', data, '--listen', `127.0.0.1:${port}`, '--log-level', 'warn'])
   try {
     await until('the collector is ready', async () => (await fetch(`${url}/ready`)).ok)
     const before = await costOf(collector.pid ?? 0)
     const started = performance.now()
-    const agent = pinned(0, 'tailrace-agent', ['run', '--once', '--collector', url, '--topic', 'bench', '--admin', 'off', log])
+    const agent = pinned(0, 'tailrace-agent', ['run', '--once', '--collector', url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn', log])
     const cost = await watchCost(agent.pid ?? 0, () => agent.exitCode === null)
     const seconds = (performance.now() - started) / 1000
     if (agent.exitCode !== 0) throw new Error(`the agent ended with ${agent.exitCode}`)
@@ -58,7 +60,7 @@ function pinned(core: number, program: string, args: readonly string[]): ReturnT
 }
 
 async function recordsStored(url: string): Promise<number> {
-  const topics = (await (await fetch(`${url}/v1/topics`)).json()) as Array<{ partitions: Array<{ highWatermark: number }> }>
+  const { topics } = v.parse(topicsResponseSchema, await (await fetch(`${url}/v1/topics`)).json())
   return topics.flatMap((topic) => topic.partitions).reduce((sum, partition) => sum + partition.highWatermark, 0)
 }
 

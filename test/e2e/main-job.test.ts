@@ -7,9 +7,10 @@ import { existsSync, readdirSync } from 'node:fs'
 import { appendFile, copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import * as v from 'valibot'
 import { afterEach, describe, expect, test } from 'vitest'
 import { decodeRecords, hasValidCrc, peekBatchSize, readSourceHeader, RecordCursor } from '../../shared/record-batch.ts'
-import { wireLimits } from '../../shared/wire.ts'
+import { exportsResponseSchema, topicsResponseSchema, wireLimits } from '../../shared/wire.ts'
 import { loadZstd } from '../../shared/zstd.ts'
 import { writeAccessLog } from '../access-log.ts'
 import { freePort, getJson, run, sha256Of, sha256OfFile, start, startCollector, temporaryFolder, until, type Running } from './processes.ts'
@@ -86,12 +87,8 @@ function sourceBytes(raw: Buffer): Buffer {
   return Buffer.concat(pieces)
 }
 
-interface TopicJson {
-  readonly partitions: ReadonlyArray<{ logEndOffset: number; highWatermark: number }>
-}
-
 async function recordsStored(url: string): Promise<number> {
-  const topics = (await getJson(`${url}/v1/topics`)) as TopicJson[]
+  const { topics } = v.parse(topicsResponseSchema, await getJson(`${url}/v1/topics`))
   return topics.flatMap((topic) => topic.partitions).reduce((sum, partition) => sum + partition.highWatermark, 0)
 }
 
@@ -128,7 +125,7 @@ test.skipIf(!existsSync(loghub))('every loghub file, a file of random bytes and 
   expect(await collector.kill('SIGTERM')).toBe(0)
   const again = stopLater(await startCollector({ data: join(work, 'data'), args: ['--export-to', `file://${work}/hdfs`, '--segment-age', '1s'] }))
   await until('all segments are exported', async () => {
-    const exports = (await getJson(`${again.url}/v1/exports`)) as Array<{ exportedOffset: number; logEndOffset: number }>
+    const { exports } = v.parse(exportsResponseSchema, await getJson(`${again.url}/v1/exports`))
     return exports.length > 0 && exports.every((partition) => partition.exportedOffset === partition.logEndOffset)
   })
   expect(await hashesFromExport(join(work, 'hdfs'))).toEqual(expected)
