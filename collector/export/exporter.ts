@@ -9,7 +9,7 @@
  * Retention may rely on `exportedOffset`: what lies below it is recorded, and was found whole on the store again a while
  * later.
  */
-import { AppError, assert, toAppError } from '../../shared/errors.ts'
+import { AppError, assert, BugError, toAppError } from '../../shared/errors.ts'
 import { backoffMs } from '../../shared/retry.ts'
 import type { System } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
@@ -17,14 +17,15 @@ import type { ExportInfo } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import type { TopicLog } from '../storage/topic-log.ts'
 import { Alarms, type Alarm } from './alarms.ts'
+import { declareExportMetrics, publishLag, type ExportMetrics } from './export-metrics.ts'
 import { describePartition } from './export-status.ts'
 import { partitionName } from './journal-format.ts'
 import { openJournal, type Journal } from './journal.ts'
-import { OWNER_DIRECTORY, TEMP_DIRECTORY } from './layout.ts'
-import { judgeOwner, Owner, readOwner } from './owner.ts'
+import type { Owner } from './owner.ts'
 import { PartitionExport } from './partition-export.ts'
 import { progressOf } from './plan.ts'
 import type { RemoteStore } from './remote-store.ts'
+import { findRollback, takeStore, type Standing } from './standing.ts'
 import { SWEEP_INTERVAL_MS, sweepQuietly } from './sweep.ts'
 import { verifySegments, type SegmentVerification } from './verify-export.ts'
 
@@ -73,11 +74,6 @@ const ESTABLISH = { baseMs: 1_000, maxMs: 30_000 }
 const PARALLEL_DEFAULT = 4
 const RUNS_MAX = 100_000
 
-type Standing =
-  | { readonly kind: 'asking'; readonly reason: string }
-  | { readonly kind: 'ours'; readonly owner: Owner }
-  | { readonly kind: 'refused'; readonly error: AppError }
-
 class SegmentExporter implements Exporter {
   private readonly system: ExportSystem
   private readonly options: ExporterOptions
@@ -88,16 +84,18 @@ class SegmentExporter implements Exporter {
   private readonly liveTemps = new Set<string>()
   private journal: Journal | undefined
   private standing: Standing = { kind: 'asking', reason: 'the export is starting' }
+  /** Stays when somebody takes the store over: uploads under way then hear it from the owner file. */
+  private held: Owner | undefined
   private background: Promise<void> | undefined
   private wake = new AbortController()
   private sweptMs: number | undefined
-  private readonly metrics: ReturnType<typeof declareMetrics>
+  private readonly metrics: ExportMetrics
 
   constructor(system: ExportSystem, options: ExporterOptions) {
     this.system = system
     this.options = options
     this.alarmList = new Alarms(system.clock)
-    this.metrics = declareMetrics(system)
+    this.metrics = declareExportMetrics(system.metrics)
   }
 
   get description(): string {
@@ -107,7 +105,7 @@ class SegmentExporter implements Exporter {
   async start(): Promise<void> {
     assert(this.journal === undefined, 'an exporter is started once')
     this.journal = await openJournal(this.system, `${this.options.dataDir}/export`)
-    const behind = this.findRollback(this.journal)
+    const behind = findRollback(this.journal, this.options.log)
     if (behind !== undefined) {
       this.refuse(behind)
       return
@@ -119,31 +117,6 @@ class SegmentExporter implements Exporter {
     const giveUp = new AbortController()
     await Promise.race([firstAnswer, this.pause(this.options.startWaitMs ?? 10_000, giveUp.signal)])
     giveUp.abort()
-  }
-
-  /** Our own journal may be ahead of our own log, when only the log was rolled back. */
-  private findRollback(journal: Journal): AppError | undefined {
-    for (const segments of journal.partitions()) {
-      const { recordedOffset } = progressOf(segments)
-      const key = segments.values().next().value?.key
-      if (recordedOffset === undefined || key === undefined) continue
-      const end = this.logEnd(partitionName(key))
-      if (end !== undefined && end < recordedOffset) {
-        return new AppError('RESTORE_REQUIRED', `${partitionName(key)} is exported up to offset ${recordedOffset}, the log ends at ${end}`, {
-          hint: 'the log was rolled back or lost: run tailrace-collector restore',
-        })
-      }
-    }
-    return undefined
-  }
-
-  private logEnd(partition: string): number | undefined {
-    for (const topic of this.options.log.topics()) {
-      for (const each of topic.partitions) {
-        if (partitionName({ topic: topic.name, partition: each.partition }) === partition) return each.logEndOffset
-      }
-    }
-    return undefined
   }
 
   private refuse(error: AppError): void {
@@ -184,38 +157,32 @@ class SegmentExporter implements Exporter {
 
   private async establish(): Promise<void> {
     const { store, log } = this.options
-    const journal = this.openedJournal()
     try {
-      for (const directory of ['', TEMP_DIRECTORY, OWNER_DIRECTORY]) await store.makeDirectories(directory)
-      const found = await readOwner(store)
-      const ours = { clusterId: log.clusterId, boot: journal.boot, nonce: journal.nonce, logEnd: (partition: string) => this.logEnd(partition) }
-      const refusal = judgeOwner(found.owner, ours)
-      if (refusal !== undefined) throw refusal
-      const boot = Math.max(journal.boot, found.names[0]?.boot ?? 0) + 1
-      const nonce = this.system.random.bytes(16).toString('hex')
-      await journal.append({ type: 'boot', boot, nonce })
-      const next = new Map([...Object.entries(found.owner?.next ?? {}), ...recordedOffsets(journal)])
-      const owner = new Owner(store, this.system.log, { identity: { clusterId: log.clusterId, logEpoch: log.logEpoch, boot, nonce }, next })
-      await owner.take()
-      this.standing = { kind: 'ours', owner }
+      const owner = await takeStore({ system: this.system, log, store, journal: this.openedJournal() })
+      this.held = owner
+      this.standing = { kind: 'ours' }
       this.alarmList.clear('store')
-      this.system.log.info('export is ready', { store: store.description, boot })
+      this.system.log.info('export is ready', { store: store.description })
     } catch (error) {
-      const failure = toAppError(error)
-      if (failure.code === 'ABORTED') return
-      if (failure.code === 'RESTORE_REQUIRED') {
-        this.refuse(failure)
-        return
-      }
-      this.standing = { kind: 'asking', reason: failure.message }
-      this.alarmList.raise('store', { code: 'EXPORT_STORE_UNREACHABLE', message: failure.message })
-      this.system.log.warn('the export store does not answer', { store: store.description, code: failure.code, error: failure.message, hint: failure.hint })
+      if (error instanceof BugError) throw error
+      this.noticeNoAnswer(toAppError(error))
     }
   }
 
+  private noticeNoAnswer(failure: AppError): void {
+    if (failure.code === 'ABORTED') return
+    if (failure.code === 'RESTORE_REQUIRED') {
+      this.refuse(failure)
+      return
+    }
+    this.standing = { kind: 'asking', reason: failure.message }
+    this.alarmList.raise('store', { code: 'EXPORT_STORE_UNREACHABLE', message: failure.message })
+    this.system.log.warn('the export store does not answer', { store: this.description, code: failure.code, error: failure.message, hint: failure.hint })
+  }
+
   private owner(): Owner {
-    assert(this.standing.kind === 'ours', 'nothing is written before the store is known to be ours')
-    return this.standing.owner
+    assert(this.held !== undefined, 'nothing is written before the store is known to be ours')
+    return this.held
   }
 
   private openedJournal(): Journal {
@@ -231,7 +198,7 @@ class SegmentExporter implements Exporter {
       // Failures become the partition's state; a rejection is a bug and is meant to end the process.
       if (!this.running.has(partition.name) && partition.isDue()) void this.begin(partition)
     }
-    this.publish()
+    publishLag(this.metrics, this.status({ segmentsMax: 0 }))
   }
 
   private begin(partition: PartitionExport): Promise<void> {
@@ -302,16 +269,6 @@ class SegmentExporter implements Exporter {
     if (this.sweptMs !== undefined && nowMs - this.sweptMs < SWEEP_INTERVAL_MS) return
     this.sweptMs = nowMs
     await sweepQuietly(this.system, { store: this.options.store, journal: this.openedJournal(), liveTemps: this.liveTemps })
-  }
-
-  private publish(): void {
-    for (const info of this.status({ segmentsMax: 0 })) {
-      const labels = { topic: info.topic, partition: String(info.partition) }
-      this.metrics.lagSegments.set(info.lagSegments, labels)
-      this.metrics.lagBytes.set(info.lagBytes, labels)
-      this.metrics.lagSeconds.set(info.lagMs / 1000, labels)
-      this.metrics.isStuck.set(info.state === 'parked' || info.state === 'gap' ? 1 : 0, labels)
-    }
   }
 
   exportedOffset(topic: string, partition: number): Offset {
@@ -403,27 +360,4 @@ function throwIfStuck(partition: PartitionExport): void {
     })
   }
   if (damaged?.progress.kind === 'damaged') throw new AppError('CORRUPT_DATA', damaged.progress.reason)
-}
-
-function recordedOffsets(journal: Journal): Map<string, number> {
-  const next = new Map<string, number>()
-  for (const segments of journal.partitions()) {
-    const key = segments.values().next().value?.key
-    const { recordedOffset } = progressOf(segments)
-    if (key !== undefined && recordedOffset !== undefined) next.set(partitionName(key), recordedOffset)
-  }
-  return next
-}
-
-function declareMetrics({ metrics }: Pick<System, 'metrics'>) {
-  const labels = ['topic', 'partition']
-  return {
-    segments: metrics.counter('tailrace_collector_export_segments_total', 'Segments recorded on the store.'),
-    bytes: metrics.counter('tailrace_collector_export_bytes_total', 'Bytes uploaded to the store, repeats included.'),
-    failures: metrics.counter('tailrace_collector_export_failures_total', 'Failed exports of a segment, by error code.', ['code']),
-    lagSegments: metrics.gauge('tailrace_collector_export_lag_segments', 'Sealed segments that are not exported.', labels),
-    lagBytes: metrics.gauge('tailrace_collector_export_lag_bytes', 'Bytes of sealed segments that are not exported.', labels),
-    lagSeconds: metrics.gauge('tailrace_collector_export_lag_seconds', 'Age of the oldest sealed segment that is not exported.', labels),
-    isStuck: metrics.gauge('tailrace_collector_export_stuck', '1 where a person has to look: a gap, or a store that refuses.', labels),
-  }
 }

@@ -39,12 +39,17 @@ export interface FoundOwner {
   readonly ownerName: OwnerName | undefined
 }
 
-export async function readOwner(store: RemoteStore): Promise<FoundOwner> {
+/** Newest first. */
+async function listOwners(store: RemoteStore): Promise<OwnerName[]> {
   const listed = await store.list(OWNER_DIRECTORY)
-  const names = listed
+  return listed
     .map((each) => parseOwnerName(each.name))
     .filter((name) => name !== undefined)
     .sort((a, b) => b.boot - a.boot || b.sequence - a.sequence)
+}
+
+export async function readOwner(store: RemoteStore): Promise<FoundOwner> {
+  const names = await listOwners(store)
   for (const name of names.slice(0, TORN_MAX)) {
     const owner = await readOwnerFile(store, name)
     if (owner !== undefined) return { names, owner, ownerName: name }
@@ -114,6 +119,8 @@ export class Owner {
   private readonly next: Map<string, number>
   private written = new Map<string, number>()
   private sequence = 0
+  /** Of our newest file that was found whole, with our nonce in it. */
+  private provedSequence = 0
   private running: Promise<void> | undefined
   private queued: Promise<void> | undefined
 
@@ -137,9 +144,13 @@ export class Owner {
     else await this.update()
   }
 
-  private async checkStillOurs(): Promise<void> {
+  /** The names there are, newest first. One list is enough while the newest is the file that we wrote and read last. */
+  private async checkStillOurs(): Promise<readonly OwnerName[]> {
+    const names = await listOwners(this.store)
+    if (names[0]?.boot === this.identity.boot && names[0].sequence === this.provedSequence) return names
     const { owner, ownerName } = await readOwner(this.store)
     if (owner !== undefined) this.assertOurs(owner, ownerName)
+    return names
   }
 
   private assertOurs(owner: OwnerFile, name: OwnerName | undefined): void {
@@ -170,14 +181,14 @@ export class Owner {
     const { clusterId, logEpoch, boot, nonce } = this.identity
     const bytes = Buffer.from(`${JSON.stringify({ version: 1, clusterId, logEpoch, boot, nonce, next: Object.fromEntries(next) } satisfies OwnerFile)}\n`)
     for (let attempt = 1; ; attempt += 1) {
-      const found = await readOwner(this.store)
-      if (found.owner !== undefined) this.assertOurs(found.owner, found.ownerName)
-      const newest = found.names.find((each) => each.boot === boot)
+      const names = await this.checkStillOurs()
+      const newest = names.find((each) => each.boot === boot)
       this.sequence = Math.max(this.sequence, newest?.sequence ?? 0) + 1
       const name = { boot, sequence: this.sequence }
       if (await this.tryPut(name, bytes)) {
         this.written = next
-        await this.removeOlder(found.names, name)
+        this.provedSequence = name.sequence
+        await this.removeOlder(names, name)
         return
       }
       if (attempt >= CLAIM_ATTEMPTS_MAX) throw new AppError('REMOTE_ERROR', `could not write ${ownerFileName(name)}`)
