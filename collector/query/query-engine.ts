@@ -5,6 +5,7 @@
  * Queries may be asked for at any time; more than `QUERIES_MAX` at once are refused, and each holds a bounded number of
  * bytes. A consumer that stops asking pauses its query; one that returns early ends it.
  */
+import { setMaxListeners } from 'node:events'
 import { AppError } from '../../shared/errors.ts'
 import type { Clock } from '../../shared/system.ts'
 import { toOffset } from '../../shared/types.ts'
@@ -16,7 +17,7 @@ import { compileGlobs } from './glob.ts'
 import { answerFrom, findNewest, oldestFirst } from './newest-matches.ts'
 import { planRanges, type PartitionRange } from './plan.ts'
 import { pageSources, scanContext, wholeRange, type QueryRun } from './query-run.ts'
-import type { QuerySpec, SourceSpec, TailSpec } from './query-spec.ts'
+import { queryLimits, type QuerySpec, type SourceSpec, type TailSpec } from './query-spec.ts'
 import { QueryStats } from './query-stats.ts'
 import { compileMatcher } from './record-matcher.ts'
 import { defaultScanSizes, type ScanSizes } from './scan-sizes.ts'
@@ -120,6 +121,8 @@ export class QueryEngine {
       signal: AbortSignal.any([signal, ended.signal]),
       sizes: this.options.sizes ?? defaultScanSizes,
     }
+    // Each partition waits with a listener of its own.
+    setMaxListeners(2 * queryLimits.tailPartitions, run.signal)
     this.tailing += 1
     try {
       const starts = await this.tailStarts(run, spec)
