@@ -5,6 +5,7 @@
 import { QueryEngine } from '../../../collector/query/query-engine.ts'
 import { createInProcessExecutor } from '../../../collector/query/in-process-executor.ts'
 import { parseQuery } from '../../../collector/query/parse-query.ts'
+import type { TopicLog } from '../../../collector/storage/topic-log.ts'
 import { defaultScanSizes, type ScanSizes } from '../../../collector/query/scan-sizes.ts'
 import { NO_PRODUCER, producerOf, RecordsBuilder, sealBatch } from '../../../shared/record-batch.ts'
 import { splitRecordKey, type QueryEnd, type QueryRecord } from '../../../shared/wire.ts'
@@ -60,6 +61,11 @@ export interface NaiveRecord {
 
 export async function fillLog(batches: readonly TestBatch[], zstd: Zstd): Promise<TestLog> {
   const log = new MemoryTopicLog({ zstd, nowMs: () => 0 })
+  return { log, records: await fill(log, batches, zstd) }
+}
+
+/** Topics get four partitions. */
+export async function fill(log: TopicLog, batches: readonly TestBatch[], zstd: Zstd): Promise<readonly NaiveRecord[]> {
   const maxima = new Map<string, number>()
   const records: NaiveRecord[] = []
   for (const { topic, partition, key, records: lines } of batches) {
@@ -72,7 +78,7 @@ export async function fillLog(batches: readonly TestBatch[], zstd: Zstd): Promis
       records.push({ topic, partition, offset: baseOffset + at, ts, arrivalMs, key: max, line: line.toString('utf8'), ...splitRecordKey(key) })
     }
   }
-  return { log, records }
+  return records
 }
 
 export function naiveOrder(records: readonly NaiveRecord[]): NaiveRecord[] {
@@ -86,7 +92,7 @@ export interface Answer {
   readonly end: QueryEnd['end']
 }
 
-export function engineOn(log: MemoryTopicLog, zstd: Zstd, sizes: ScanSizes = defaultScanSizes): QueryEngine {
+export function engineOn(log: TopicLog, zstd: Zstd, sizes: ScanSizes = defaultScanSizes): QueryEngine {
   return new QueryEngine({ log, executor: createInProcessExecutor(zstd), clock: simulate().clock, sizes })
 }
 
