@@ -59,8 +59,6 @@ async function answerTail(engine: QueryEngine, request: ServerRequest): Promise<
 }
 
 async function* eventStream(bursts: AsyncIterable<readonly TailEvent[]>): AsyncGenerator<Uint8Array, void, void> {
-  // Sent at once: the client sees that the tail stands, before the first record comes.
-  yield Buffer.from(': tail\n\n')
   for await (const events of bursts) yield Buffer.concat(events.map(eventBytes))
 }
 
@@ -71,8 +69,9 @@ function eventBytes(event: TailEvent): Uint8Array {
       return Buffer.concat([Buffer.from(`id: ${event.cursor}\ndata: `), event.row, Buffer.from('\n')])
     case 'missing':
       return Buffer.from(`event: missing\ndata: ${JSON.stringify(event.range)}\n\n`)
-    case 'heartbeat':
-      return Buffer.from(`: heartbeat\nid: ${event.cursor}\n\n`)
+    case 'position':
+      // With a type and empty data: a client takes the id, and nobody takes it for a record.
+      return Buffer.from(`event: position\nid: ${event.cursor}\ndata:\n\n`)
   }
 }
 

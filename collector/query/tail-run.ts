@@ -26,7 +26,8 @@ export type TailEvent =
   /** `row` is one JSON object and a newline. */
   | { readonly kind: 'record'; readonly cursor: string; readonly row: Uint8Array }
   | { readonly kind: 'missing'; readonly range: MissingRange }
-  | { readonly kind: 'heartbeat'; readonly cursor: string }
+  /** Where the tail stands: at its start, and when nothing was given for a while. */
+  | { readonly kind: 'position'; readonly cursor: string }
 
 export interface TailOptions {
   readonly spec: TailSpec
@@ -63,6 +64,8 @@ export class TailRun {
     const { signal } = this.options.context
     const wake = (): void => this.wake()
     signal.addEventListener('abort', wake)
+    // A client that loses the connection before the first record must not begin at a later end.
+    this.push({ kind: 'position', cursor: this.cursor() })
     try {
       while (!signal.aborted) {
         if (this.failure !== undefined) throw this.failure
@@ -113,7 +116,7 @@ export class TailRun {
     const sinceEventMs = clock.monotonicMs() - this.lastEventMs
     if (head === undefined || this.waitMs(head) > 0) {
       if (sinceEventMs >= HEARTBEAT_MS) {
-        this.push({ kind: 'heartbeat', cursor: this.cursor() })
+        this.push({ kind: 'position', cursor: this.cursor() })
         return 0
       }
       const untilRefreshMs = this.refreshedMs + REFRESH_MS - clock.monotonicMs()

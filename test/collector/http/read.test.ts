@@ -101,7 +101,7 @@ describe('GET /v1/tail', () => {
     const response = await get(paths.tail, 'from=end', { 'last-event-id': 'app:0@14' })
     expect(response.headers?.['content-type']).toBe('text/event-stream')
     const body = response.body as AsyncGenerator<Uint8Array>
-    expect(Buffer.from((await body.next()).value as Uint8Array).toString()).toBe(': tail\n\n')
+    expect(Buffer.from((await body.next()).value as Uint8Array).toString()).toBe('event: position\nid: app:0@14\ndata:\n\n')
     const events = Buffer.from((await body.next()).value as Uint8Array).toString().split('\n\n')
     await body.return(undefined)
     expect(events.map((event) => event.split('\n')[0])).toEqual(['id: app:0@15', 'id: app:0@16', ''])

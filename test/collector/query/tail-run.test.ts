@@ -134,7 +134,7 @@ describe('a tail', () => {
     await write(0, ['nothing', 'here'])
     await clock.advance(20_000)
     await settle(40)
-    expect(follower.events.at(-1)).toEqual({ kind: 'heartbeat', cursor: 'app:0@6' })
+    expect(follower.events.at(-1)).toEqual({ kind: 'position', cursor: 'app:0@6' })
     await follower.end()
   })
 
