@@ -150,7 +150,8 @@ async function catStream(stream: StreamInfo, run: CatRun): Promise<boolean> {
       const opened = await tryOpen(batch, { zstd: run.zstd, complain })
       if (opened?.source?.streamId.toString('hex') !== stream.id) continue
       if (chain.start === undefined && opened.source.start > 0) {
-        await complain(`the log begins at byte ${opened.source.start} of this file; what was before it is gone`)
+        const isDropped = stream.firstOffset < page.logStartOffset
+        await complain(isDropped ? `the log begins at byte ${opened.source.start} of this file: retention dropped what was before it` : `bytes 0 to ${opened.source.start} are missing`)
       }
       const step = chain.add(opened.source, opened.content, opened.header.recordCount)
       for (const problem of step.problems) await complain(problemText(problem))

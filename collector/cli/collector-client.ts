@@ -103,10 +103,6 @@ export class CollectorClient {
     throw new AppError('REMOTE_ERROR', `the list of streams did not end after ${STREAM_PAGES_MAX} pages`)
   }
 
-  async close(): Promise<void> {
-    await this.http.close()
-  }
-
   private async failure(response: HttpResponse): Promise<AppError> {
     const text = (await readBounded(response.body, ERROR_BODY_BYTES_MAX)).toString('utf8')
     let body
@@ -157,7 +153,7 @@ export async function readBounded(body: AsyncIterable<Uint8Array>, bytesMax: num
   return Buffer.concat(pieces, total)
 }
 
-/** A client by the options and the environment of a command. The caller closes it. */
+/** A client by the options and the environment of a command. */
 export async function connect(input: CommandInput, context: CliContext): Promise<CollectorClient> {
   const server = checkServer(input.text('server') ?? context.env['TAILRACE_SERVER'] ?? DEFAULT_SERVER)
   const tokenFile = input.text('tokenFile')

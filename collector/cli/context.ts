@@ -21,7 +21,7 @@ export interface CliContext {
   readonly system: System
   /** Loaded only by the commands that open batches. */
   readonly loadZstd: () => Promise<Zstd>
-  /** A client that trusts only this authority (PEM). The caller closes it. */
+  /** A client that trusts only this authority (PEM). Whoever made the context closes it. */
   readonly openHttp: (options: { readonly ca: string }) => HttpClient
   /** This machine's name: `verify` compares sources that stand here. */
   readonly hostName: string

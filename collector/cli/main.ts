@@ -6,6 +6,7 @@ import { hostname } from 'node:os'
 import { errnoOf } from '../../shared/errors.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
 import { undiciHttpClient } from '../../shared/node/http-client.ts'
+import type { HttpClient } from '../../shared/system.ts'
 import { VERSION } from '../../shared/version.ts'
 import { loadZstd } from '../../shared/zstd.ts'
 import type { CliContext, OutputSink } from './context.ts'
@@ -25,13 +26,18 @@ async function main(): Promise<void> {
     if (interrupts > 1) process.exit(exitCodes.interrupted)
   })
   const system = createNodeSystem({ component: 'cli', logLevel: 'warn' })
+  const clients: HttpClient[] = [system.http]
   const context: CliContext = {
     stdout: processSink(process.stdout, () => abort.abort('pipe')),
     stderr: processSink(process.stderr, () => undefined),
     env: process.env,
     system,
     loadZstd: () => loadZstd(),
-    openHttp: (tls) => undiciHttpClient({ tls }),
+    openHttp: (tls) => {
+      const client = undiciHttpClient({ tls })
+      clients.push(client)
+      return client
+    },
     hostName: hostname(),
     version: VERSION,
     signal: abort.signal,
@@ -42,7 +48,8 @@ async function main(): Promise<void> {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
     process.exitCode = BUG_EXIT_CODE
   }
-  await system.http.close()
+  // Connections that are kept alive would keep the process alive as well.
+  for (const client of clients) await client.close()
 }
 
 function processSink(stream: NodeJS.WriteStream, onGone: () => void): OutputSink {

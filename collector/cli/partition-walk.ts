@@ -56,6 +56,8 @@ export interface PartitionWalk {
 }
 
 export interface WalkedPartition {
+  /** What the collector says: what is below was dropped by retention. */
+  logStartOffset: number
   /** First offset that the log still holds; the end when it is empty. */
   firstOffset: number
   readonly problems: ProblemList
@@ -76,7 +78,9 @@ export interface WalkTools {
 const UNKNOWN_MAX = 10_000
 
 export async function walkPartition(walk: PartitionWalk, tools: WalkTools): Promise<WalkedPartition> {
-  const walked: WalkedPartition = { firstOffset: walk.endOffset, problems: new ProblemList(), unknownStreams: new Set(), batches: 0, bytes: 0 }
+  const walked: WalkedPartition = {
+    logStartOffset: walk.endOffset, firstOffset: walk.endOffset, problems: new ProblemList(), unknownStreams: new Set(), batches: 0, bytes: 0,
+  }
   const tails = new TailBudget()
   const producers = walk.onlyStreams ? producersOf(walk.streams) : undefined
   const only = walk.onlyStreams && walk.streams.size === 1 ? [...walk.streams.values()][0] : undefined
@@ -86,9 +90,14 @@ export async function walkPartition(walk: PartitionWalk, tools: WalkTools): Prom
     ...(only === undefined ? {} : { streamId: only.info.id }),
   }
   for await (const page of fetchPages(tools.client, range)) {
+    walked.logStartOffset = page.logStartOffset
     for (const batch of batchesIn(page.batches)) {
       const { baseOffset, lastOffset } = batch.header
-      if (expected === undefined) walked.firstOffset = baseOffset
+      if (expected === undefined) {
+        walked.firstOffset = baseOffset
+        // Above the log start means that damage, not retention, took what was before.
+        if (only === undefined && baseOffset > page.logStartOffset) walked.problems.add(offsetProblem(page.logStartOffset, baseOffset))
+      }
       // A single stream's batches do not follow each other; there its own chain tells of holes.
       else if (only === undefined && baseOffset !== expected) walked.problems.add(offsetProblem(expected, baseOffset))
       expected = lastOffset + 1
@@ -97,7 +106,8 @@ export async function walkPartition(walk: PartitionWalk, tools: WalkTools): Prom
     }
     await tools.onProgress(walked)
   }
-  if (only === undefined && expected !== undefined && expected < walk.endOffset) walked.problems.add(offsetProblem(expected, walk.endOffset))
+  const end = expected ?? Math.min(walked.logStartOffset, walk.endOffset)
+  if (only === undefined && end < walk.endOffset) walked.problems.add(offsetProblem(end, walk.endOffset))
   return walked
 }
 

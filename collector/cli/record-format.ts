@@ -132,7 +132,7 @@ function logfmtLine(record: QueryRecord, zone: TimeZone): string {
 }
 
 function logfmtValue(text: string): string {
-  return /^[^\s"=\\\x00-\x1f\x7f]+$/.test(text) ? text : JSON.stringify(text) // eslint-disable-line no-control-regex
+  return /^[^\s"=\\\x00-\x1f\x7f]+$/.test(text) ? text : JSON.stringify(text)
 }
 
 /** RFC 4180, but for `\n` as the end of a line. */

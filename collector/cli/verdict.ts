@@ -48,10 +48,13 @@ export interface StreamFacts {
 
 export function judgeStream({ stream, walked, exports }: StreamFacts): StreamVerdict {
   const { info, chain } = stream
-  const problems = [...logProblems(stream), ...sourceProblems(stream)]
   const start = chain.start ?? info.position
   const position = chain.start === undefined ? info.position : chain.position
-  const isBeginGone = start > 0
+  // Retention drops whole segments from the front; anything else that is not there is a hole.
+  const isBeginGone = start > 0 && info.firstOffset < walked.logStartOffset
+  const problems = [
+    ...(start > 0 && !isBeginGone ? [`log: bytes 0 to ${start} are missing`] : []), ...logProblems(stream), ...sourceProblems(stream),
+  ]
   const isBeginExported = isBeginGone && exports !== undefined && holdsRange(exports, info.firstOffset, walked.firstOffset)
   const notes = sourceNotes(stream.source)
   if (isBeginGone) notes.push(`log begins at byte ${start}${isBeginExported ? ', what was before it is exported' : ', what was before it is gone'}`)

@@ -228,7 +228,7 @@ export function error(status: number, code: string, message: string): HttpRespon
 /** In odd sizes, so that no reader can count on whole lines. */
 async function* pieces(bytes: Buffer): AsyncGenerator<Uint8Array> {
   await Promise.resolve()
-  for (let at = 0; at < bytes.length; at += 97) yield bytes.subarray(at, at + 97)
+  for (let at = 0; at < bytes.length; at += 1009) yield bytes.subarray(at, at + 1009)
 }
 
 /** The stream whose batches these producer ids belong to; a check that the fake and the batches agree. */

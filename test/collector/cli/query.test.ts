@@ -72,7 +72,6 @@ describe('on a terminal', () => {
     http.store(sealedBatch({ zstd, lines: ['a\x1b[2Jb\u009b1m\u202e\r'], host: 'h\x1b[1m', path: '/p\x07' }))
     const run = await cli(['query', '-o', format], { http, isTty: true, env: { NO_COLOR: '1' } })
     expect(run.code).toBe(0)
-    // eslint-disable-next-line no-control-regex -- the point of the test
     expect(run.stdout).not.toMatch(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]/)
   })
 

@@ -36,7 +36,6 @@ test.each([
 
 test('every single byte gives something that a terminal does not obey', () => {
   for (let byte = 0; byte < 256; byte += 1) {
-    // eslint-disable-next-line no-control-regex -- the point of the test
     expect(visibleBytes(Buffer.from([byte]))).toMatch(/^[^\x00-\x08\x0a-\x1f\x7f-\x9f]+$/)
   }
 })

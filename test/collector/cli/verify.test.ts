@@ -116,6 +116,18 @@ describe('each difference is exit code 1 and is named', () => {
     expect(stream?.problems).toEqual(['log: bytes 8 to 14 are missing, the collector answered for them'])
   })
 
+  test('a log whose first batch is damaged is no log that retention shortened', async () => {
+    const it = await world()
+    it.http.log('app').splice(0, 1)
+    const { code, stream, partition } = await rows(it)
+    expect(code).toBe(1)
+    expect(stream?.problems).toEqual(['log: bytes 0 to 4 are missing'])
+    expect(partition?.problems).toEqual(['log: offsets 0 to 1 are missing'])
+    it.http.log('app').splice(0)
+    // The fake's ends are those of its batches, so an empty log ends at 0; the stream table still answers for 14 bytes.
+    expect((await rows(it)).stream?.problems).toEqual(['log: bytes 0 to 14 are missing'])
+  })
+
   test('a stream table that does not agree with the log', async () => {
     const it = await world()
     for (const stream of it.http.streams.values()) it.http.streams.set(stream.id, { ...stream, tailHash: '0'.repeat(32) })
