@@ -41,6 +41,7 @@ async function main(): Promise<number> {
     say(`the demo failed: ${error instanceof Error ? error.message : String(error)}`)
     return 1
   } finally {
+    stop.abort()
     await programs.stopAll()
     await rm(folder, { recursive: true, force: true })
     say('stopped; everything the demo wrote is removed')
