@@ -356,7 +356,7 @@ function throwIfStuck(partition: PartitionExport): void {
   if (state.kind === 'waiting' || state.kind === 'parked') throw state.error
   if (state.kind === 'gap') {
     throw new AppError('CONFLICT', `${name}: offsets ${state.fromOffset} to ${state.toOffset} are neither exported nor on disk`, {
-      hint: 'if they are known to be gone, give them up with tailrace exports skip',
+      hint: 'find out which segment is missing: the export goes on when it is back, or when these offsets are given up',
     })
   }
   if (damaged?.progress.kind === 'damaged') throw new AppError('CORRUPT_DATA', damaged.progress.reason)

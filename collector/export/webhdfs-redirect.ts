@@ -35,7 +35,7 @@ export function checkRedirect(location: string, nameNodeUrl: string, rules: Redi
 
 function refused(what: string): AppError {
   return new AppError('REMOTE_REFUSED', `the NameNode sent ${what}`, {
-    hint: 'list the DataNodes in hdfsAllowedHosts, or map their names with hdfsDataNodeHosts',
+    hint: 'list the DataNodes in hdfsAllowedHosts, or map their names with hdfsDataNodes',
   })
 }
 

@@ -34,6 +34,18 @@ describe('a file store on a simulated disk', () => {
     expect(await store.stat('raw/app/temp')).toBeUndefined()
   })
 
+  test('what was put survives a power cut right after the answer, and what was removed stays away', async () => {
+    const fs = new SimFileSystem()
+    const store = createFileStore(fs, '/store')
+    await store.makeDirectories('raw/app')
+    await store.put('raw/app/first', bufferSource(Buffer.from('content')))
+    fs.crash()
+    expect(await store.stat('raw/app/first')).toMatchObject({ lengthBytes: 7 })
+    expect(await store.remove('raw/app/first')).toBe(true)
+    fs.crash()
+    expect(await store.stat('raw/app/first')).toBeUndefined()
+  })
+
   test('a full disk is DISK_FULL, also where a write is short without an error', async () => {
     const fs = new SimFileSystem()
     const store = createFileStore(fs, '/store')
