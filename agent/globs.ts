@@ -17,10 +17,13 @@ export interface InputGlobs {
   /** Whether the path is wanted: some glob matches and no exclusion does. */
   matches(path: string): boolean
   isExcluded(path: string): boolean
+  /** Whether a glob that is not for whole trees matches: who wrote it meant this very path to be a file. */
+  names(path: string): boolean
 }
 
 export function compileGlobs(input: InputConfig): InputGlobs {
   const isIncluded = picomatch([...input.files])
+  const isNamed = picomatch(input.files.filter((glob) => !glob.includes('**')))
   const byName = picomatch(input.exclude.filter((glob) => !glob.includes('/')), { dot: true })
   const byPath = picomatch(input.exclude.filter((glob) => glob.includes('/')), { dot: true })
   const isExcluded = (path: string): boolean => byName(path.slice(path.lastIndexOf('/') + 1)) || byPath(path)
@@ -29,6 +32,7 @@ export function compileGlobs(input: InputConfig): InputGlobs {
     roots: mergeRoots(input.files.map(walkRoot)),
     matches: (path) => isIncluded(path) && !isExcluded(path),
     isExcluded,
+    names: (path) => isNamed(path) && !isExcluded(path),
   }
 }
 

@@ -196,7 +196,8 @@ export class Reader {
       if (file.state.kind === 'failing') file.state = { kind: 'reading' }
       return outcome
     } catch (error) {
-      await this.readFailed(file, error)
+      // A file that was let go meanwhile has no descriptor any more, and nobody waits for its bytes.
+      if (file.cursor === cursor) await this.readFailed(file, error)
       return undefined
     }
   }

@@ -22,7 +22,7 @@ export type Tending =
 
 export function tend(file: SourceFile, nowMs: number, limits: TendingLimits): Tending {
   const quietMs = nowMs - file.lastGrowthMs
-  const mayFinish = file.isDetached && quietMs >= limits.rotateGraceMs
+  const mayFinish = file.isDetached && !file.isBusy && quietMs >= limits.rotateGraceMs
   if (file.cursor === undefined) return tendUntied(file, mayFinish)
   if (file.partialBytes > 0 && !file.wantsFinal && !file.isBusy && !file.isDirty) {
     if (limits.isOnce || quietMs >= limits.unterminatedAfterMs || mayFinish) return { kind: 'finish line' }

@@ -123,8 +123,10 @@ export class Watcher {
     const files: string[] = []
     for (const entry of entries ?? []) {
       const path = joinPath(directory, entry.name)
-      if (entry.kind === 'directory') subdirectories.push(path)
-      else if (entry.kind === 'symlink' && walk.globs.input.followSymlinks) subdirectories.push(...(await this.followLink(path, walk)))
+      if (entry.kind === 'directory') {
+        subdirectories.push(path)
+        if (walk.globs.names(path)) walk.skipped.push({ path, topic: walk.globs.input.topic, reason: 'it is a directory' })
+      } else if (entry.kind === 'symlink' && walk.globs.input.followSymlinks) subdirectories.push(...(await this.followLink(path, walk)))
       else if (walk.globs.matches(path)) this.sort(entry, path, { files, walk })
     }
     await inGroups(files, (path) => this.take({ path, openPath: path }, walk))
