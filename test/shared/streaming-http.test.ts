@@ -27,7 +27,7 @@ async function listen(peer: Peer): Promise<void> {
   server = createServer((socket) => {
     sockets.push(socket)
     const pieces: Buffer[] = []
-    socket.on('data', (piece) => pieces.push(piece as Buffer))
+    socket.on('data', (piece) => pieces.push(piece))
     socket.on('error', () => undefined)
     peer(socket, () => Buffer.concat(pieces))
   })
