@@ -90,9 +90,11 @@ interface SealInput {
 }
 
 function seal({ bytes, source, key, options }: SealInput): { batch: Buffer; recordCount: number } {
-  const builder = new RecordsBuilder({
-    capacity: bytes.length * 40 + 64 * 1024, key: Buffer.from(key), sourceHeaderBytes: source === undefined ? 0 : sourceHeaderSize(source),
-  })
+  let lineCount = 1
+  for (const byte of bytes) if (byte === 0x0a) lineCount += 1
+  const sourceHeaderBytes = source === undefined ? 0 : sourceHeaderSize(source)
+  const capacity = bytes.length + lineCount * (Buffer.byteLength(key) + 64) + sourceHeaderBytes
+  const builder = new RecordsBuilder({ capacity, key: Buffer.from(key), sourceHeaderBytes })
   const timestampMs = options.timestampMs ?? Date.UTC(2026, 0, 1)
   for (let at = 0; at < bytes.length; ) {
     const newline = bytes.indexOf(0x0a, at)

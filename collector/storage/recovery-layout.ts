@@ -152,7 +152,10 @@ async function describeLog(
   const lastAppendMs = (isPoint ? point.lastAppendMs : undefined) ?? file.mtimeMs
   const firstAppendMs = (isPoint ? point.firstAppendMs : undefined) ?? lastAppendMs
   system.log.warn('segment described anew from its log', { directory, baseOffset: file.baseOffset })
-  return writeSegmentFiles(system.fs, directory, { index, sizeBytes: file.sizeBytes, firstAppendMs, lastAppendMs })
+  const sealed = await writeSegmentFiles(system.fs, directory, { index, sizeBytes: file.sizeBytes, firstAppendMs, lastAppendMs })
+  // Before the recovery point moves on: it is what still knows the times of this segment.
+  await system.fs.syncDirectory(directory)
+  return sealed
 }
 
 export function hole(from: Offset, to: Offset): Damage {

@@ -20,14 +20,15 @@ export interface Rig {
   readonly zstd: Zstd
   readonly store: TopicStore
   readonly fatal: AppError[]
-  /** The next batch of a stream; `previous` undefined begins one. */
-  batch(options?: Omit<SealedBatchOptions, 'zstd'>): SealedBatch
+  /** The next batch of a stream; without `previous` it begins one. */
+  readonly batch: (options?: Omit<SealedBatchOptions, 'zstd'>) => SealedBatch
   /** A new life over the same disk: call `sim.fs.crash()` or `kill()` before. */
-  reopen(options?: Partial<TopicStoreOptions>): Promise<Rig>
+  readonly reopen: (options?: Partial<TopicStoreOptions>) => Promise<Rig>
 }
 
-export async function openRig(options: SimOptions & { store?: Partial<TopicStoreOptions> } = {}): Promise<Rig> {
-  const zstd = await loadZstd()
+/** Tests that open many stores pass `zstd`: loading the WASM codec takes longer than all the rest. */
+export async function openRig(options: SimOptions & { store?: Partial<TopicStoreOptions>; zstd?: Zstd } = {}): Promise<Rig> {
+  const zstd = options.zstd ?? (await loadZstd())
   return openOn(simulate(options), zstd, options.store ?? {})
 }
 
