@@ -8,19 +8,25 @@ export interface SeenAgent {
   readonly agentId: string
   readonly host: string
   readonly lastSeenMs: number
-  /** Sessions (processes) that said hello lately. */
+  /** Live sessions (processes) as far as one can tell: more than one only where two take turns, since a restart begins a new one too. */
   readonly sessions: number
 }
 
 const AGENTS_MAX = 10_000
 const SESSIONS_MAX = 4
-const SESSION_MS = 10 * 60_000
+/** Two that take turns say hello at each reconnect; after so long without that, one of them is taken for gone. */
+const SESSION_MS = 3_600_000
+
+interface Session {
+  readonly id: string
+  readonly lastSeenMs: number
+}
 
 interface AgentState {
   host: string
   lastSeenMs: number
   /** Newest last. */
-  sessions: { id: string; lastSeenMs: number }[]
+  sessions: readonly Session[]
   doubledSinceMs: number | undefined
 }
 
@@ -42,7 +48,7 @@ export class AgentRegistry {
   hello(agent: { agentId: string; host: string; session: string }): void {
     const state = this.touch(agent)
     const nowMs = this.system.clock.nowMs()
-    const recent = state.sessions.filter(({ lastSeenMs }) => nowMs - lastSeenMs < SESSION_MS)
+    const recent = this.recentSessions(state)
     const at = recent.findIndex(({ id }) => id === agent.session)
     if (at >= 0 && at < recent.length - 1 && state.doubledSinceMs === undefined) {
       state.doubledSinceMs = nowMs
@@ -52,27 +58,31 @@ export class AgentRegistry {
         hint: 'a cloned machine? give each agent its own agentId',
       })
     }
+    // The other one was given its own id, or stopped.
+    if (recent.length <= 1) state.doubledSinceMs = undefined
     const others = recent.filter(({ id }) => id !== agent.session)
     state.sessions = [...others, { id: agent.session, lastSeenMs: nowMs }].slice(-SESSIONS_MAX)
   }
 
   list(): readonly SeenAgent[] {
-    const nowMs = this.system.clock.nowMs()
-    return [...this.agents].map(([agentId, { host, lastSeenMs, sessions }]) => ({
-      agentId,
-      host,
-      lastSeenMs,
-      sessions: sessions.filter((session) => nowMs - session.lastSeenMs < SESSION_MS).length,
-    }))
+    return [...this.agents].map(([agentId, state]) => {
+      const live = this.recentSessions(state).length
+      return { agentId, host: state.host, lastSeenMs: state.lastSeenMs, sessions: state.doubledSinceMs === undefined ? Math.min(1, live) : live }
+    })
   }
 
   /** Ids that two live agents use: each would begin the other's files anew, again and again. */
   alarms(): { code: string; message: string; sinceMs: number }[] {
-    return [...this.agents].flatMap(([agentId, { host, doubledSinceMs }]) =>
-      doubledSinceMs === undefined
-        ? []
-        : [{ code: 'AGENT_ID_DOUBLED', message: `two live agents call themselves ${JSON.stringify(agentId)}, last on host ${host}`, sinceMs: doubledSinceMs }],
-    )
+    return [...this.agents].flatMap(([agentId, state]) => {
+      const sinceMs = state.doubledSinceMs
+      if (sinceMs === undefined || this.recentSessions(state).length < 2) return []
+      return [{ code: 'AGENT_ID_DOUBLED', message: `two live agents call themselves ${JSON.stringify(agentId)}, last on host ${state.host}`, sinceMs }]
+    })
+  }
+
+  private recentSessions({ sessions }: AgentState): readonly Session[] {
+    const nowMs = this.system.clock.nowMs()
+    return sessions.filter(({ lastSeenMs }) => nowMs - lastSeenMs < SESSION_MS)
   }
 
   private touch({ agentId, host }: { agentId: string; host: string }): AgentState {

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import type { BigIntStats, Dirent } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { errnoOf } from '../errors.ts'
 import type { DirectoryEntry, FileHandle, FileKind, FileStat, FileSystem, OpenMode } from '../system.ts'
 import { lockFile } from './lock-file.ts'
@@ -18,15 +19,14 @@ const flagsOf: Readonly<Record<OpenMode, number>> = {
 /** Files of ours are for their owner and group: log lines may hold secrets. */
 const CREATE_MODE = 0o640
 const DIRECTORY_MODE = 0o750
+const PATH_DEPTH_MAX = 4096
 
 export function nodeFileSystem(): FileSystem {
   return {
     open: async (path, mode, permissions = CREATE_MODE) => wrapHandle(await fs.open(path, flagsOf[mode], permissions)),
     stat: statPath,
     list: async (path) => (await fs.readdir(path, { withFileTypes: true })).map(toEntry),
-    makeDirectory: async (path) => {
-      await fs.mkdir(path, { recursive: true, mode: DIRECTORY_MODE })
-    },
+    makeDirectory,
     rename: (from, to) => fs.rename(from, to),
     remove: (path) => fs.unlink(path),
     removeDirectory: (path) => fs.rmdir(path),
@@ -44,6 +44,23 @@ export function nodeFileSystem(): FileSystem {
       return facts.bavail * facts.bsize
     },
     lock: (path) => lockFile(path),
+  }
+}
+
+/** With its parents. Step by step, since Node's own recursive mkdir spins for ever below /proc (ENOENT of a parent that exists). */
+async function makeDirectory(path: string): Promise<void> {
+  const missing: string[] = []
+  for (let at = resolve(path); missing.length < PATH_DEPTH_MAX; at = dirname(at)) {
+    const stat = await statPath(at, { followSymlinks: true })
+    if (stat?.kind === 'directory') break
+    if (stat !== undefined) throw Object.assign(new Error(`ENOTDIR: ${at} is not a directory`), { code: 'ENOTDIR' })
+    missing.push(at)
+  }
+  for (const each of missing.reverse()) {
+    // Another process may make the same folder.
+    await fs.mkdir(each, { mode: DIRECTORY_MODE }).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST') throw error
+    })
   }
 }
 

@@ -89,6 +89,14 @@ test('an older session that comes back means that two agents share an id, and is
     alarms: [{ code: 'AGENT_ID_DOUBLED' }],
     agents: [{ agentId: 'agent-1', host: 'web-1', sessions: 2, openStreams: 0 }],
   })
+  await api.sim.clock.advance(3_600_001)
+  expect((await api.ask({ path: '/v1/status' })).json).toMatchObject({ alarms: [] })
+})
+
+test('an agent that was restarted is one agent', async () => {
+  const api = startApi(zstd)
+  for (const session of ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb', 'cccccccccccccccc']) await helloPage(api, { session })
+  expect((await api.ask({ path: '/v1/status' })).json).toMatchObject({ alarms: [], agents: [{ agentId: 'agent-1', sessions: 1 }] })
 })
 
 test('lookup finds a file by inode and birth time, also when it is closed, and keeps the order of the question', async () => {
