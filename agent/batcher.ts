@@ -121,6 +121,7 @@ export class Batcher {
       sourceHash: sha256Prefix(window.subarray(bytes.overlap, framed.end)),
       ...headAt(start, { window, overlap: bytes.overlap, end }),
       endsWithEof: framed.endsWithEof,
+      ...(start.ordinal === 0 && start.position > 0 ? { beginsInside: true as const } : {}),
     }
   }
 

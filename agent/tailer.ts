@@ -35,7 +35,7 @@ export interface TurnOptions {
 /** `file.cursor` is moved when the outcome is `framed`; the caller keeps the file from being read twice at a time. */
 export async function readTurn(file: SourceFile, cursor: ReadCursor, options: TurnOptions): Promise<TurnOutcome> {
   const { slot, batcher } = options
-  const start: TurnStart = { ...cursor.start, identity: cursor.stream.identity, path: file.path }
+  const start: TurnStart = { ...cursor.start, identity: cursor.stream.identity, path: pathOf(file, cursor) }
   const overlap = Math.min(TAIL_BYTES_MAX, start.position)
   const wantsFinal = file.wantsFinal
   const length = slot.window.length
@@ -53,4 +53,9 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
   cursor.start = next
   const partialBytes = start.position + fresh - next.position
   return { kind: 'framed', start, bytes, framed, hasMore: !isAtEnd || framed.isFull, partialBytes }
+}
+
+/** The first batch bears the path of the record key: the collector learns it from there. Later ones bear the path of now. */
+function pathOf(file: SourceFile, cursor: ReadCursor): string {
+  return cursor.start.ordinal === 0 ? cursor.stream.identity.keyPath : file.path
 }

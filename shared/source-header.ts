@@ -8,7 +8,7 @@
  * | bytes | field |
  * |---|---|
  * | 1 | version = 1 |
- * | 2 | flags: bit 0 `supersedes` is meant; bit 1 the batch ends with an `eof` record |
+ * | 2 | flags: bit 0 `supersedes` is meant; bit 1 the batch ends with an `eof` record; bit 2 the stream begins at its start position, which is not 0 |
  * | 16 | stream id |
  * | 8 | inode |
  * | 8 | birth time in ns, 0 = unknown |
@@ -47,6 +47,7 @@ const VERSION = 1
 const FIXED_BYTES = 1 + 2 + 16 + 8 + 8 + 4 + 4 + 8 + 8 + 8 + 16 + 16 + 16 + 2 + 16
 const FLAG_SUPERSEDES = 1
 const FLAG_ENDS_WITH_EOF = 2
+const FLAG_BEGINS_INSIDE = 4
 
 export interface SourceHeader {
   readonly streamId: Buffer
@@ -66,6 +67,8 @@ export interface SourceHeader {
   readonly headLength: number
   readonly headHash: Buffer
   readonly endsWithEof: boolean
+  /** Only in the first batch of a stream whose earlier bytes were left out on purpose (`startAt: end`). */
+  readonly beginsInside?: true
 }
 
 /** Bytes that `encodeSourceHeader` will take for these names. */
@@ -74,7 +77,7 @@ export function sourceHeaderSize(names: Pick<SourceHeader, 'agentId' | 'host' | 
 }
 
 export function encodeSourceHeader(header: SourceHeader): Buffer {
-  const flags = (header.supersedes === undefined ? 0 : FLAG_SUPERSEDES) | (header.endsWithEof ? FLAG_ENDS_WITH_EOF : 0)
+  const flags = (header.supersedes === undefined ? 0 : FLAG_SUPERSEDES) | (header.endsWithEof ? FLAG_ENDS_WITH_EOF : 0) | (header.beginsInside === true ? FLAG_BEGINS_INSIDE : 0)
   return new ByteWriter(sourceHeaderSize(header))
     .u8(VERSION)
     .u16(flags)
@@ -141,5 +144,6 @@ export function decodeSourceHeader(bytes: Buffer): SourceHeader {
     ...rest,
     supersedes: (flags & FLAG_SUPERSEDES) === 0 ? undefined : supersedesValue,
     endsWithEof: (flags & FLAG_ENDS_WITH_EOF) !== 0,
+    ...((flags & FLAG_BEGINS_INSIDE) === 0 ? {} : { beginsInside: true as const }),
   }
 }

@@ -21,10 +21,16 @@ export const STREAM_BEGIN: AppendedPosition = { position: 0, tailHash: NO_TAIL_H
 export function judge(appended: AppendedPosition, source: SourceHeader): Acceptance {
   if (source.end <= source.start) throw new AppError('INVALID_RECORD', `the batch covers no source bytes: ${source.start} to ${source.end}`)
   if (source.start < appended.position) return 'have'
+  if (mayBeginInside(appended, source)) return 'accept'
   if (source.start > appended.position) return 'expected'
   if (!source.tailHashStart.equals(appended.tailHash)) return 'diverged'
   if (source.firstOrdinal !== appended.recordCount) {
     throw new AppError('INVALID_RECORD', `first ordinal ${source.firstOrdinal}, but the stream has ${appended.recordCount} records at ${source.start}`)
   }
   return 'accept'
+}
+
+/** A stream of which nothing is known may begin where its agent was told to begin: at the end of the file of then. */
+function mayBeginInside(appended: AppendedPosition, source: SourceHeader): boolean {
+  return source.beginsInside === true && source.firstOrdinal === 0 && appended.position === 0 && appended.recordCount === 0
 }

@@ -24,6 +24,7 @@ export interface StreamBreak {
 
 /** Whether the batch goes on exactly where its stream stands. */
 export function continues(previous: Pick<StreamState, 'position'> | undefined, source: SourceHeader): boolean {
+  if (previous === undefined && source.beginsInside === true) return true
   return source.start === (previous?.position ?? 0)
 }
 
