@@ -22,7 +22,8 @@ import type { TailFile } from './recovery-layout.ts'
 import type { ByteRange, PlacedBatch, ScanVerdict } from './recovery-scan.ts'
 import type { RecoveryPoint } from './recovery-point.ts'
 import { SegmentIndex } from './segment-index.ts'
-import { activeSegment, noteAppended, writeSegmentFiles, type ActiveSegment, type SealedSegment } from './segment.ts'
+import { writeSegmentFiles, type ActiveSegment, type SealedSegment } from './segment.ts'
+import { SharedHandle } from './shared-handle.ts'
 
 const COPY_BYTES = 1024 * 1024
 /** Below this the whole segment is copied: a collector that is killed again and again must not leave tiny segments. */
@@ -48,51 +49,57 @@ export interface RepairedTail {
 export async function repairTail(input: RepairInput): Promise<RepairedTail> {
   const { tail, verdict, directory, system } = input
   const path = `${directory}/${segmentFiles(tail.baseOffset).log}`
-  const hasRest = tail.sizeBytes > verdict.trustedBytes
-  if (!hasRest) return { sealed: undefined, active: await openActive(input, tail.baseOffset, verdict.trusted) }
+  const { trusted } = verdict
+  if (tail.sizeBytes === verdict.trustedBytes) return { sealed: undefined, active: await openActive(input, trusted) }
   await setAside(input)
-  const first = verdict.kept[0]
-  if (first === undefined) {
+  if (verdict.kept.length === 0) {
     await cut(system.fs, path, verdict.trustedBytes)
-    return { sealed: undefined, active: await openActive(input, tail.baseOffset, verdict.trusted) }
+    return { sealed: undefined, active: await openActive(input, trusted) }
   }
   if (verdict.trustedBytes <= COPY_WHOLE_BYTES_MAX || input.recoveryPoint === undefined) {
-    const placed = await copyFresh(input, { target: tail.baseOffset, prefixBytes: verdict.trustedBytes })
-    return { sealed: undefined, active: await openActive(input, tail.baseOffset, [...verdict.trusted, ...placed]) }
+    await copyFresh(input, { target: tail.baseOffset, prefixBytes: verdict.trustedBytes })
+    return { sealed: undefined, active: await openActive(input, indexKept(verdict.kept, trusted, verdict.trustedBytes)) }
   }
   const target = input.recoveryPoint.nextOffset
-  const placed = await copyFresh(input, { target, prefixBytes: 0 })
+  await copyFresh(input, { target, prefixBytes: 0 })
   await cut(system.fs, path, verdict.trustedBytes)
-  return { sealed: await sealTrusted(input), active: await openActive(input, target, placed) }
+  return { sealed: await sealTrusted(input), active: await openActive(input, indexKept(verdict.kept, new SegmentIndex(target), 0)) }
 }
 
-/** The last segment for appending, its index made from the batches that the scan has placed. */
-async function openActive(input: RepairInput, baseOffset: Offset, placed: readonly PlacedBatch[]): Promise<ActiveSegment> {
+/** Kept batches stand back to back in the copy. */
+function indexKept(kept: readonly PlacedBatch[], index: SegmentIndex, start: number): SegmentIndex {
+  let at = start
+  for (const { header } of kept) {
+    index.add(header, at)
+    at += header.sizeBytes
+  }
+  return index
+}
+
+/** The last segment for appending, with the index that the scan has made. */
+async function openActive(input: RepairInput, index: SegmentIndex): Promise<ActiveSegment> {
   const { system, directory, recoveryPoint: point, tail } = input
+  const { baseOffset } = index.offsets
   const handle = await system.fs.open(`${directory}/${segmentFiles(baseOffset).log}`, 'readWrite')
-  const active = activeSegment(baseOffset, handle)
-  const isPoint = point?.segmentBase === baseOffset
-  const lastAppendMs = (isPoint ? point.lastAppendMs : undefined) ?? tail.mtimeMs
-  for (const { header, position } of placed) noteAppended(active, header, { position, nowMs: lastAppendMs })
   // Rot at the end of the synced part is not cut off: appends go on behind it.
-  active.sizeBytes = (await handle.stat()).size
-  if (isPoint && point.firstAppendMs !== undefined) active.firstAppendMs = point.firstAppendMs
-  return active
+  const { size: sizeBytes } = await handle.stat()
+  const isPoint = point?.segmentBase === baseOffset
+  const lastAppendMs = sizeBytes === 0 ? undefined : ((isPoint ? point.lastAppendMs : undefined) ?? tail.mtimeMs)
+  const firstAppendMs = (isPoint ? point.firstAppendMs : undefined) ?? lastAppendMs
+  return { kind: 'active', baseOffset, handle: new SharedHandle(handle), index, sizeBytes, firstAppendMs, lastAppendMs }
 }
 
 async function sealTrusted({ system, directory, tail, recoveryPoint: point, verdict }: RepairInput): Promise<SealedSegment> {
-  const index = new SegmentIndex(tail.baseOffset)
-  for (const { header, position } of verdict.trusted) index.add(header, position)
   const lastAppendMs = point?.lastAppendMs ?? tail.mtimeMs
   const sealed = await writeSegmentFiles(system.fs, directory, {
-    index, sizeBytes: verdict.trustedBytes, firstAppendMs: point?.firstAppendMs ?? lastAppendMs, lastAppendMs,
+    index: verdict.trusted, sizeBytes: verdict.trustedBytes, firstAppendMs: point?.firstAppendMs ?? lastAppendMs, lastAppendMs,
   })
   await system.fs.syncDirectory(directory)
   return sealed
 }
 
-/** Copies the prefix as it is and the kept batches behind it; durable under its name on return. Answers the new places. */
-async function copyFresh(input: RepairInput, options: { target: Offset; prefixBytes: number }): Promise<PlacedBatch[]> {
+/** Copies the prefix as it is and the kept batches behind it; durable under its name on return. */
+async function copyFresh(input: RepairInput, options: { target: Offset; prefixBytes: number }): Promise<void> {
   const { system, directory, tail, verdict } = input
   const { fs } = system
   const name = segmentFiles(options.target).log
@@ -114,17 +121,6 @@ async function copyFresh(input: RepairInput, options: { target: Offset; prefixBy
   }
   await fs.rename(unfinished, `${directory}/${name}`)
   await fs.syncDirectory(directory)
-  return placeInOrder(verdict.kept, options.prefixBytes)
-}
-
-/** Kept batches stand back to back in the copy. */
-function placeInOrder(kept: readonly PlacedBatch[], start: number): PlacedBatch[] {
-  let at = start
-  return kept.map(({ header }) => {
-    const position = at
-    at += header.sizeBytes
-    return { header, position }
-  })
 }
 
 /** Neighbours joined, so that they are copied in large steps. */

@@ -16,6 +16,7 @@ import { scanBatches } from './batch-scan.ts'
 import { segmentFiles } from './filenames.ts'
 import { hole, type Damage, type PartitionLayout } from './recovery-layout.ts'
 import type { RecoveryPoint } from './recovery-point.ts'
+import { SegmentIndex } from './segment-index.ts'
 import type { SealedSegment } from './segment.ts'
 import { continues, foldBatch, type StreamBreak } from './stream-fold.ts'
 import type { StreamState } from './topic-log.ts'
@@ -40,8 +41,8 @@ export interface ByteRange {
 
 export interface ScanVerdict {
   readonly streams: Map<string, StreamState>
-  /** Batches of the last segment below the recovery point. */
-  readonly trusted: readonly PlacedBatch[]
+  /** Of the last segment below the recovery point. An index, not a list: there may be a million small batches. */
+  readonly trusted: SegmentIndex
   /** Batches above it that stay. */
   readonly kept: readonly PlacedBatch[]
   /** Bytes above it that go, with something kept behind them. */
@@ -102,7 +103,7 @@ class PartitionScan {
   async tail({ sealed, tail, damages }: PartitionLayout): Promise<ScanVerdict> {
     const facts = { streams: this.streams, damages: this.damages, breaks: this.breaks }
     if (tail === undefined) {
-      return { ...facts, trusted: [], kept: [], holes: [], torn: undefined, trustedBytes: 0, endOffset: toOffset(0), foldedBatches: 0 }
+      return { ...facts, trusted: new SegmentIndex(toOffset(0)), kept: [], holes: [], torn: undefined, trustedBytes: 0, endOffset: toOffset(0), foldedBatches: 0 }
     }
     this.damages.push(...damages)
     const { recoveryPoint: point } = this.input
@@ -116,10 +117,11 @@ class PartitionScan {
     const handle = await this.open(baseOffset)
     try {
       const range = { from: 0, to: trustedBytes, baseOffset, nextOffset: syncedEnd, appendMs }
-      const trusted = await this.walkTrusted(handle, range)
+      const trusted = new SegmentIndex(baseOffset)
+      await this.walkTrusted(handle, range, trusted)
       const rest = await this.walkUntrusted(handle, { from: trustedBytes, to: sizeBytes, expectedOffset: syncedEnd, appendMs })
-      const last = rest.kept.at(-1) ?? trusted.at(-1)
-      const endOffset = toOffset(last === undefined ? baseOffset : last.header.lastOffset + 1)
+      const last = rest.kept.at(-1)
+      const endOffset = last === undefined ? trusted.nextOffset : toOffset(last.header.lastOffset + 1)
       return { ...facts, ...rest, trusted, trustedBytes, endOffset, foldedBatches: this.foldedBatches }
     } finally {
       await handle.close()
@@ -130,8 +132,8 @@ class PartitionScan {
   private async walkTrusted(
     handle: FileHandle,
     range: { from: number; to: number; baseOffset: Offset; nextOffset: Offset; appendMs: number },
-  ): Promise<PlacedBatch[]> {
-    const placed: PlacedBatch[] = []
+    index?: SegmentIndex,
+  ): Promise<void> {
     let expected = range.baseOffset
     const scan = scanBatches(handle, {
       from: range.from, to: range.to, expectedOffset: range.baseOffset,
@@ -142,11 +144,10 @@ class PartitionScan {
       const { header, position, batch } = found
       if (header.baseOffset > expected) this.damages.push(hole(expected, header.baseOffset))
       expected = toOffset(header.lastOffset + 1)
-      placed.push({ header, position })
+      index?.add(header, position)
       if (batch !== undefined) this.foldTrusted(header, this.sourceOf(batch), range.appendMs)
     }
     if (expected < range.nextOffset) this.damages.push(hole(expected, range.nextOffset))
-    return placed
   }
 
   private foldTrusted(header: BatchHeader, source: SourceHeader | undefined, appendMs: number): void {

@@ -4,7 +4,7 @@
  */
 import { crc32c } from '../../shared/crc32c.ts'
 import type { BatchHeader } from '../../shared/record-batch.ts'
-import type { FileHandle, FileSystem } from '../../shared/system.ts'
+import type { FileSystem } from '../../shared/system.ts'
 import type { Offset } from '../../shared/types.ts'
 import { syncData, writeSynced } from './disk.ts'
 import { segmentFiles } from './filenames.ts'
@@ -49,11 +49,10 @@ export async function createSegment(fs: FileSystem, directory: string, baseOffse
     await handle.close()
     throw error
   }
-  return activeSegment(baseOffset, handle)
-}
-
-export function activeSegment(baseOffset: Offset, handle: FileHandle): ActiveSegment {
-  return { kind: 'active', baseOffset, handle: new SharedHandle(handle), index: new SegmentIndex(baseOffset), sizeBytes: 0, firstAppendMs: undefined, lastAppendMs: undefined }
+  return {
+    kind: 'active', baseOffset, handle: new SharedHandle(handle), index: new SegmentIndex(baseOffset),
+    sizeBytes: 0, firstAppendMs: undefined, lastAppendMs: undefined,
+  }
 }
 
 /** Takes note of a batch that is synced at `position`. */

@@ -126,7 +126,8 @@ test('whatever the power cut leaves, acked batches survive, nothing is invented,
     new Set(['create', 'write', 'syncFile', 'syncDirectory', 'rename', 'unlink']),
   )
   for (let count = 0; count <= recording.operations.length; count += 1) {
-    for (const seed of SEEDS) {
+    // All that was not synced is lost; then some of it, torn.
+    for (const seed of [undefined, 1 + (count % 2)]) {
       try {
         const rig = await recovered(recording, count, seed)
         await checkRecovered(rig, recording, count)

@@ -3,7 +3,8 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { toOffset } from '../../../shared/types.ts'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
 import type { SealedBatch } from '../../sealed-batch.ts'
-import { bodyOf, DATA, noise, openRig, readAll, type Rig } from './store-rig.ts'
+import { SimFileSystem } from '../../sim-fs.ts'
+import { bodyOf, DATA, noise, noiseBytes, openRig, readAll, type Rig } from './store-rig.ts'
 
 const FIRST_LOG = `${DATA}/topics/app-0/00000000000000000000.log`
 let zstd: Zstd
@@ -18,7 +19,7 @@ async function fill(rig: Rig, options: { count: number; streams?: number; bytes?
   const streams = options.streams ?? 1
   for (let count = 0; count < options.count; count += 1) {
     const previous = sent[count - streams]
-    const lines = [noise(options.bytes ?? 500, count)]
+    const lines = [options.bytes === undefined ? noise(500, count) : noiseBytes(options.bytes, count)]
     const input = previous === undefined ? rig.batch({ inode: BigInt(count + 1), lines }) : rig.batch({ previous, lines })
     expect(await rig.store.append({ ...input, batch: Buffer.from(input.batch) })).toMatchObject({ kind: 'ok', baseOffset: count })
     sent.push(input)
@@ -96,18 +97,30 @@ describe('above the recovery point', () => {
     expect((await readAll(next.store)).batches.map((stored) => stored.body)).toEqual(sent.map((input) => bodyOf(input.batch)))
   })
 
-  test('a large segment is cut at the recovery point, and what survives above it becomes the next one', async () => {
-    const rig = await openRig({ zstd, store: { defaults: { partitions: 1, segmentBytes: 64 * 1024 * 1024, segmentAgeMs: 1e9, retentionBytes: undefined, retentionAgeMs: undefined } } })
-    const sent = await fill(rig, { count: 22, bytes: 1_400_000 })
+  test('a large segment is cut at the recovery point, what survives above it becomes the next one, and a crash in between changes nothing', async () => {
+    const store = { defaults: { partitions: 1, segmentBytes: 64 * 1024 * 1024, segmentAgeMs: 1e9, retentionBytes: undefined, retentionAgeMs: undefined } }
+    const rig = await openRig({ zstd, store })
+    const sent = await fill(rig, { count: 22, bytes: 800_000 })
     await rig.sim.clock.advance(1000)
     await rig.store.maintain()
     const more = rig.batch({ previous: sent[21] ?? rig.batch(), lines: ['behind the recovery point'] })
     expect(await rig.store.append({ ...more, batch: Buffer.from(more.batch) })).toMatchObject({ kind: 'ok', baseOffset: 22 })
     rig.sim.fs.kill()
-    const next = await rig.reopen()
-    expect(next.store.segments('app', 0).map(({ baseOffset, nextOffset, isSealed }) => [baseOffset, nextOffset, isSealed])).toEqual([[0, 22, true], [22, 23, false]])
-    expect((await readAll(next.store, 'app', 0, 4_000_000)).batches.map((stored) => stored.baseOffset)).toEqual(Array.from({ length: 23 }, (_none, index) => index))
-    expect(next.store.alarms()).toEqual([])
+    const before = rig.sim.fs.operations.length
+    const check = async (next: Rig): Promise<void> => {
+      expect(next.store.segments('app', 0).map(({ baseOffset, nextOffset, isSealed }) => [baseOffset, nextOffset, isSealed])).toEqual([[0, 22, true], [22, 23, false]])
+      expect((await readAll(next.store, 'app', 0, 4_000_000)).batches.map((stored) => stored.baseOffset)).toEqual(Array.from({ length: 23 }, (_none, index) => index))
+      expect(next.store.streams.get(more.source.streamId)?.position).toBe(more.source.end)
+      expect(next.store.alarms()).toEqual([])
+    }
+    await check(await rig.reopen())
+    const { operations } = rig.sim.fs
+    expect(operations.length - before).toBeGreaterThan(10)
+    for (let count = before; count <= operations.length; count += 1) {
+      const fs = SimFileSystem.after(operations, count)
+      fs.crash()
+      await check(await openRig({ zstd, fs, store }))
+    }
   })
 })
 

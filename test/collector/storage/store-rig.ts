@@ -91,6 +91,18 @@ export function bodyOf(batch: Buffer): Buffer {
   return Buffer.concat([batch.subarray(8, 12), batch.subarray(16)])
 }
 
+/** Bytes of a line that do not compress at all, made quickly. */
+export function noiseBytes(bytes: number, seed: number): Buffer {
+  const out = Buffer.alloc(bytes)
+  let state = (seed * 2654435761 + 1) >>> 0
+  for (let at = 0; at < bytes; at += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    const byte = state >>> 24
+    out[at] = byte === 0x0a ? 0x0b : byte
+  }
+  return out
+}
+
 /** A line that does not compress, so that sizes are what they look like. */
 export function noise(bytes: number, seed: number): string {
   let state = seed * 2654435761 + 1
