@@ -60,9 +60,15 @@ interface Life {
 
 /** The exit code of a service that ends by itself; undefined for one that ends by signal. */
 async function live(life: Life, { system, start }: { system: Pick<System, 'clock' | 'log'>; start: () => Promise<DaemonService> }): Promise<number | undefined> {
+  let isReloadDue = false
+  // Listened to before the start, which may be a long recovery: an unheard SIGHUP ends a process.
+  process.on('SIGHUP', () => {
+    if (life.service === undefined) isReloadDue = true
+    else void reload(life.service, system)
+  })
   const service = await start()
   life.service = service
-  process.on('SIGHUP', () => void reload(service, system))
+  if (isReloadDue) void reload(service, system)
   connectManager(system).ready()
   return service.done
 }

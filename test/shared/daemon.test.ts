@@ -25,6 +25,7 @@ process.exitCode = await runDaemon({
     if (mode === 'denied') throw Object.assign(new Error('EACCES: permission denied'), { code: 'EACCES' })
     if (mode === 'bug') void Promise.resolve().then(() => { throw new TypeError('not a function') })
     if (mode === 'broken-disk') queueMicrotask(() => fatal(new AppError('STORAGE_ERROR', 'fsync failed')))
+    if (mode === 'slow-start') { say('starting'); await system.clock.sleep(300) }
     say('started')
     return {
       reload: async () => { say('reloaded'); if (mode === 'bad-reload') throw new AppError('INVALID_CONFIG', 'bad file') },
@@ -117,6 +118,15 @@ test('SIGHUP reloads, and a reload that fails leaves the service running', async
   await daemon.said('reload failed')
   daemon.child.kill('SIGTERM')
   expect(await daemon.end()).toMatchObject({ code: 0, output: expect.stringContaining('reloaded') as string })
+})
+
+test('a SIGHUP during a long start does not end the process, and is obeyed when the start has ended', async () => {
+  const daemon = run('slow-start')
+  await daemon.said('starting')
+  daemon.child.kill('SIGHUP')
+  await daemon.said('reloaded')
+  daemon.child.kill('SIGTERM')
+  expect((await daemon.end()).code).toBe(0)
 })
 
 test('a start that fails tells code and hint without a stack, and ends with 1', async () => {
