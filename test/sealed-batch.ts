@@ -29,6 +29,8 @@ export interface SealedBatchOptions {
   readonly supersedes?: number
   readonly timestampMs?: number
   readonly level?: number
+  /** Bytes of the file before this, its first batch: left out on purpose. */
+  readonly skipped?: Buffer
 }
 
 export interface SealedBatch {
@@ -43,7 +45,7 @@ export interface SealedBatch {
 
 export function sealedBatch(options: SealedBatchOptions): SealedBatch {
   const { previous } = options
-  const before = previous?.sourceSoFar ?? Buffer.alloc(0)
+  const before = previous?.sourceSoFar ?? options.skipped ?? Buffer.alloc(0)
   const bytes = options.source ?? Buffer.concat((options.lines ?? ['a line']).flatMap((line) => [Buffer.from(line), Buffer.from('\n')]))
   const topic = options.topic ?? previous?.topic ?? 'app'
   const identity = {
@@ -56,7 +58,7 @@ export function sealedBatch(options: SealedBatchOptions): SealedBatch {
   }
   const sourceSoFar = Buffer.concat([before, bytes])
   const head = sourceSoFar.subarray(0, HEAD_BYTES_MAX)
-  const start = previous?.source.end ?? toPosition(0)
+  const start = previous?.source.end ?? toPosition(before.length)
   const source: SourceHeader = {
     ...identity,
     streamId: streamId({ ...identity, topic }),
@@ -70,6 +72,7 @@ export function sealedBatch(options: SealedBatchOptions): SealedBatch {
     headLength: head.length,
     headHash: headHash(head),
     endsWithEof: bytes.length > 0 && bytes[bytes.length - 1] !== 0x0a,
+    ...(options.skipped === undefined ? {} : { beginsInside: true as const }),
   }
   const keyPath = options.keyPath ?? previous?.keyPath ?? identity.path
   const { batch, recordCount } = seal({ bytes, source, key: recordKey(identity.host, keyPath), options })

@@ -10,7 +10,7 @@ import { headHash, streamId } from '../../shared/hashes.ts'
 import type { SourceHeader } from '../../shared/source-header.ts'
 import type { FilePosition, Offset } from '../../shared/types.ts'
 import { STREAM_BEGIN, type AppendedPosition } from './acceptance.ts'
-import { foldBatch, type FoldInput } from './stream-fold.ts'
+import { continues, foldBatch, type FoldInput } from './stream-fold.ts'
 import type { StreamState, StreamTable } from './topic-log.ts'
 
 export interface StreamEntry {
@@ -108,7 +108,7 @@ export class MemoryStreamTable implements StreamTable {
     const { source } = input
     const entry = this.entries.get(source.streamId.toString('hex'))
     assert(entry !== undefined, 'a committed stream was begun')
-    assert(source.start === (entry.state?.position ?? 0), 'a stream has no hole and no overlap')
+    assert(continues(entry.state, source), 'a stream has no hole and no overlap')
     this.replace(entry, foldBatch(entry.state, input))
     if (entry.appended.position === source.end) entry.inFlight = undefined
   }

@@ -28,6 +28,19 @@ describe('a batch is accepted', () => {
     expect(missing).toEqual([])
   })
 
+  test('inside its file when the bytes before were left out on purpose, and is known so after a crash', async () => {
+    const rig = await openRig()
+    const { store, batch, sim } = rig
+    const first = batch({ skipped: Buffer.from('old lines\n'), lines: ['new'] })
+    const second = batch({ previous: first, lines: ['newer'] })
+    expect(await Promise.all([store.append(first), store.append(second)])).toMatchObject([{ kind: 'ok', baseOffset: 0 }, { kind: 'ok', baseOffset: 1 }])
+    expect(await store.append(first)).toMatchObject({ kind: 'have', position: second.source.end })
+    sim.fs.kill()
+    const next = await rig.reopen()
+    expect(next.store.streams.get(first.source.streamId)).toMatchObject({ position: second.source.end, recordCount: 2 })
+    expect([next.store.alarms(), rig.fatal]).toEqual([[], []])
+  })
+
   test('and refused when its ordinal, its topic or its range can not be right', async () => {
     const { store, batch } = await openRig()
     const first = batch({ lines: ['one'] })
