@@ -1,4 +1,7 @@
-/** A topic's settings: defaults, what a request changes, and what can't be. */
+/**
+ * A topic's settings. What a topic does not say itself follows the collector's defaults, also when those change later;
+ * only the partition count is fixed when the topic is made.
+ */
 import { AppError } from '../../shared/errors.ts'
 import { SEGMENT_BYTES_LIMIT } from './policy.ts'
 import type { TopicConfig } from './topic-log.ts'
@@ -6,6 +9,14 @@ import type { TopicConfig } from './topic-log.ts'
 /** Each partition keeps two files open and has a writer of its own. */
 export const PARTITIONS_MAX = 1024
 const SEGMENT_BYTES_MIN = 1024
+
+/** What a topic says itself. A key that is there but undefined means "unlimited" where that is possible. */
+export type TopicOverrides = Partial<Omit<TopicConfig, 'partitions'>>
+
+export function overridesOf(changes: Partial<TopicConfig>): TopicOverrides {
+  const { partitions: _partitions, ...overrides } = changes
+  return overrides
+}
 
 /** Throws INVALID_PARTITIONS or INVALID_CONFIG. Keys that are there but undefined mean "unlimited" where that is possible. */
 export function mergeTopicConfig(base: TopicConfig, changes: Partial<TopicConfig>): TopicConfig {

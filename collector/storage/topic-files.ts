@@ -1,5 +1,5 @@
 /**
- * `topics/<topic>.json`: a topic's settings, or, once it was deleted, its tombstone with the offsets at which a topic of
+ * `topics/<topic>.json`: what a topic says about itself (the rest follows the collector's defaults), or, once it was deleted, its tombstone with the offsets at which a topic of
  * the same name has to go on. Replaced as a whole, so a crash leaves the old or the new one.
  *
  * A file that can't be read is reported and never a reason to delete data: the topic's folders say enough to serve it.
@@ -10,7 +10,7 @@ import type { FileSystem } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
 import { readWholeFile, replaceFile } from './disk.ts'
 import { parseTopicFileName, topicFileName } from './filenames.ts'
-import type { TopicConfig } from './topic-log.ts'
+import type { TopicOverrides } from './topic-config.ts'
 
 const FILE_BYTES_MAX = 1024 * 1024
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
@@ -19,12 +19,13 @@ const fileSchema = v.object({
   version: v.literal(1),
   topic: v.string(),
   state: v.picklist(['live', 'deleted']),
-  config: v.object({
-    partitions: v.pipe(count, v.minValue(1)),
-    segmentBytes: count,
-    segmentAgeMs: count,
-    retentionBytes: v.nullable(count),
-    retentionAgeMs: v.nullable(count),
+  partitions: v.pipe(count, v.minValue(1)),
+  /** null = unlimited; absent = the collector's default. */
+  overrides: v.object({
+    segmentBytes: v.optional(count),
+    segmentAgeMs: v.optional(count),
+    retentionBytes: v.optional(v.nullable(count)),
+    retentionAgeMs: v.optional(v.nullable(count)),
   }),
   /** By partition: where a new log of this topic begins. Empty = 0 everywhere. */
   startOffsets: v.array(count),
@@ -33,18 +34,25 @@ const fileSchema = v.object({
 export interface TopicFile {
   readonly topic: string
   readonly state: 'live' | 'deleted'
-  readonly config: TopicConfig
+  readonly partitions: number
+  readonly overrides: TopicOverrides
   readonly startOffsets: readonly Offset[]
 }
 
 /** Durable on return. */
 export async function writeTopicFile(fs: FileSystem, directory: string, file: TopicFile): Promise<void> {
-  const { config } = file
+  const { overrides } = file
   const json: v.InferOutput<typeof fileSchema> = {
     version: 1,
     topic: file.topic,
     state: file.state,
-    config: { ...config, retentionBytes: config.retentionBytes ?? null, retentionAgeMs: config.retentionAgeMs ?? null },
+    partitions: file.partitions,
+    overrides: {
+      ...(overrides.segmentBytes === undefined ? {} : { segmentBytes: overrides.segmentBytes }),
+      ...(overrides.segmentAgeMs === undefined ? {} : { segmentAgeMs: overrides.segmentAgeMs }),
+      ...('retentionBytes' in overrides ? { retentionBytes: overrides.retentionBytes ?? null } : {}),
+      ...('retentionAgeMs' in overrides ? { retentionAgeMs: overrides.retentionAgeMs ?? null } : {}),
+    },
     startOffsets: [...file.startOffsets],
   }
   await replaceFile(fs, { directory, name: topicFileName(file.topic), pieces: [Buffer.from(`${JSON.stringify(json, undefined, 2)}\n`)] })
@@ -77,11 +85,17 @@ function parseTopicFile(topic: string, bytes: Buffer): TopicFile {
   const result = v.safeParse(fileSchema, json)
   if (!result.success) throw new AppError('CORRUPT_DATA', result.issues[0].message)
   if (result.output.topic !== topic) throw new AppError('CORRUPT_DATA', `holds topic ${result.output.topic}`)
-  const { config, state, startOffsets } = result.output
+  const { overrides, partitions, state, startOffsets } = result.output
   return {
     topic,
     state,
-    config: { ...config, retentionBytes: config.retentionBytes ?? undefined, retentionAgeMs: config.retentionAgeMs ?? undefined },
+    partitions,
+    overrides: {
+      ...(overrides.segmentBytes === undefined ? {} : { segmentBytes: overrides.segmentBytes }),
+      ...(overrides.segmentAgeMs === undefined ? {} : { segmentAgeMs: overrides.segmentAgeMs }),
+      ...(overrides.retentionBytes === undefined ? {} : { retentionBytes: overrides.retentionBytes ?? undefined }),
+      ...(overrides.retentionAgeMs === undefined ? {} : { retentionAgeMs: overrides.retentionAgeMs ?? undefined }),
+    },
     startOffsets: startOffsets.map(toOffset),
   }
 }

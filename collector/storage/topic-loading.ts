@@ -64,7 +64,7 @@ export async function loadTopics(context: LoadingContext): Promise<LoadedTopics>
   const named = new Set(files.map((file) => file.topic))
   for (const [topic, count] of used) {
     if (named.has(topic)) continue
-    live.push(withUsed({ topic, state: 'live', config: context.defaults, startOffsets: [] }, count))
+    live.push(withUsed({ topic, state: 'live', partitions: context.defaults.partitions, overrides: {}, startOffsets: [] }, count))
     bad.push(`${topic}: its settings file is missing, defaults are used`)
   }
   const topics: LoadedTopic[] = []
@@ -74,7 +74,7 @@ export async function loadTopics(context: LoadingContext): Promise<LoadedTopics>
 
 /** Also for topics that are being made: with folders that are not there yet this creates them. */
 export async function recoverAll(context: LoadingContext, file: TopicFile, from = 0): Promise<RecoveredPartition[]> {
-  const numbers = Array.from({ length: file.config.partitions - from }, (_none, index) => from + index)
+  const numbers = Array.from({ length: file.partitions - from }, (_none, index) => from + index)
   const recovered: RecoveredPartition[] = []
   try {
     for (let at = 0; at < numbers.length; at += RECOVERIES_MAX) {
@@ -127,7 +127,7 @@ function recoverOne(context: LoadingContext, file: TopicFile, partition: number)
 }
 
 function withUsed(file: TopicFile, used: number): TopicFile {
-  return file.config.partitions >= used ? file : { ...file, config: { ...file.config, partitions: used } }
+  return file.partitions >= used ? file : { ...file, partitions: used }
 }
 
 /** By topic, one more than the highest partition whose folder holds data. */

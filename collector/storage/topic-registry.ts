@@ -12,7 +12,7 @@ import type { PartitionLog } from './partition-log.ts'
 import type { RecoveredPartition } from './recovery.ts'
 import type { FoldedPartition } from './stream-snapshot.ts'
 import type { MemoryStreamTable } from './stream-table.ts'
-import { checkNotFewer, mergeTopicConfig } from './topic-config.ts'
+import { checkNotFewer, mergeTopicConfig, overridesOf } from './topic-config.ts'
 import { writeTopicFile, type TopicFile } from './topic-files.ts'
 import { recoverAll, removeTopicFolders, unknownTopic, type LoadingContext } from './topic-loading.ts'
 import type { TopicConfig } from './topic-log.ts'
@@ -67,7 +67,9 @@ export class TopicRegistry {
   }
 
   adopt(file: TopicFile, recovered: readonly RecoveredPartition[]): Topic {
-    const topic: Topic = { name: file.topic, config: file.config, partitions: [], startOffsets: file.startOffsets }
+    const { overrides, startOffsets } = file
+    const config = mergeTopicConfig(this.options.context.defaults, { ...overrides, partitions: file.partitions })
+    const topic: Topic = { name: file.topic, overrides, config, partitions: [], startOffsets }
     topic.partitions = recovered.map((partition, number) => this.options.openPartition(file.topic, number, partition, () => topic.config))
     this.topics.set(file.topic, topic)
     return topic
@@ -103,9 +105,10 @@ export class TopicRegistry {
     return this.changes.run(async () => {
       const topic = this.get(name)
       const config = mergeTopicConfig(topic.config, changes)
+      const overrides = { ...topic.overrides, ...overridesOf(changes) }
       checkNotFewer(config, topic.partitions.length)
       const startOffsets = Array.from({ length: config.partitions }, (_none, partition) => topic.startOffsets[partition] ?? toOffset(0))
-      const file: TopicFile = { topic: name, state: 'live', config, startOffsets }
+      const file: TopicFile = { topic: name, state: 'live', partitions: config.partitions, overrides, startOffsets }
       try {
         const used = topic.partitions.length
         const added = await recoverAll({ ...this.options.context, snapshots: [] }, file, used)
@@ -115,6 +118,7 @@ export class TopicRegistry {
       } catch (error) {
         throw diskError(error, `alter topic ${name}`)
       }
+      topic.overrides = overrides
       topic.config = config
       topic.startOffsets = startOffsets
       return topic
@@ -131,7 +135,7 @@ export class TopicRegistry {
         this.options.table.closeTopic(name)
         await this.options.writeSnapshot()
         const startOffsets = topic.partitions.map((log) => log.highWatermark)
-        const tombstone: TopicFile = { topic: name, state: 'deleted', config: topic.config, startOffsets }
+        const tombstone: TopicFile = { topic: name, state: 'deleted', partitions: topic.partitions.length, overrides: {}, startOffsets }
         await writeTopicFile(this.options.system.fs, this.options.context.paths.topics, tombstone)
         this.tombstones.set(name, tombstone)
         this.topics.delete(name)
@@ -161,16 +165,16 @@ export class TopicRegistry {
     const used = tombstone?.startOffsets.length ?? 0
     const wanted = mergeTopicConfig(this.options.context.defaults, changes)
     if (changes.partitions !== undefined) checkNotFewer(wanted, used)
-    const config = { ...wanted, partitions: Math.max(wanted.partitions, used) }
-    const startOffsets = Array.from({ length: config.partitions }, (_none, partition) => tombstone?.startOffsets[partition] ?? toOffset(0))
-    const file: TopicFile = { topic: name, state: 'live', config, startOffsets }
+    const partitions = Math.max(wanted.partitions, used)
+    const startOffsets = Array.from({ length: partitions }, (_none, partition) => tombstone?.startOffsets[partition] ?? toOffset(0))
+    const file: TopicFile = { topic: name, state: 'live', partitions, overrides: overridesOf(changes), startOffsets }
     try {
       // A deletion that met an error may have left folders behind; the tombstone says that they count for nothing.
       if (tombstone !== undefined) await removeTopicFolders(this.options.context, name)
       const recovered = await recoverAll({ ...this.options.context, snapshots: [] }, file)
       await writeTopicFile(this.options.system.fs, this.options.context.paths.topics, file)
       this.tombstones.delete(name)
-      this.options.system.log.info('topic made', { topic: name, partitions: config.partitions })
+      this.options.system.log.info('topic made', { topic: name, partitions })
       return this.adopt(file, recovered)
     } catch (error) {
       throw diskError(error, `make topic ${name}`)

@@ -4,10 +4,13 @@ import { partitionDirectoryName, segmentFiles } from './filenames.ts'
 import type { PartitionLog } from './partition-log.ts'
 import { maxTimestampOf, nextOffsetOf, type Segment } from './segment.ts'
 import type { PartitionInfo, SegmentInfo, TopicConfig, TopicDescription } from './topic-log.ts'
+import type { TopicOverrides } from './topic-config.ts'
 import type { Offset } from '../../shared/types.ts'
 
 export interface Topic {
   readonly name: string
+  /** What the settings file says, and what follows from it with the collector's defaults. */
+  overrides: TopicOverrides
   config: TopicConfig
   partitions: readonly PartitionLog[]
   /** Where each partition began, for the settings file. */

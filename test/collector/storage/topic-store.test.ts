@@ -252,6 +252,17 @@ describe('topics', () => {
     expect(next.store.streams.size).toBe(20)
   })
 
+  test('what a topic does not say itself follows the defaults, also when they change later', async () => {
+    const rig = await openRig()
+    const defaults = { partitions: 1, segmentBytes: 4096, segmentAgeMs: 1000, retentionBytes: 9_000, retentionAgeMs: undefined }
+    await rig.store.createTopic('app', { segmentBytes: 8192, retentionBytes: undefined })
+    await rig.store.alterTopic('app', { retentionAgeMs: 5000 })
+    await rig.store.close()
+    const { store } = await rig.reopen({ defaults })
+    const { partitions } = rig.store.topic('app')?.config ?? {}
+    expect(store.topic('app')?.config).toEqual({ partitions, segmentBytes: 8192, segmentAgeMs: 1000, retentionBytes: undefined, retentionAgeMs: 5000 })
+  })
+
   test('settings that can not be are refused with a code', async () => {
     const { store } = await openRig()
     await expect(store.createTopic('.x', {})).rejects.toMatchObject({ code: 'INVALID_TOPIC' })
