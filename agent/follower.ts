@@ -10,6 +10,7 @@ import type { ByteBudget } from './byte-budget.ts'
 import type { Greeting } from './collector-client.ts'
 import type { AgentConfig } from './config.ts'
 import { parentOf } from './globs.ts'
+import { COOL_AFTER_MS, HotDirectories } from './hot-directories.ts'
 import type { Handles } from './handles.ts'
 import type { Identifier } from './identifier.ts'
 import { describeReadError } from './read-error.ts'
@@ -31,6 +32,8 @@ const ACTIVE_MS = 60_000
 const EVENT_SWEEP_MS = 50
 /** `--once` has somebody waiting. */
 const ONCE_TICK_MS = 20
+/** Files that are looked at in every sweep while some directory is too busy to be watched. */
+const LOOK_AT_ALL_MAX = 2000
 const CLOSES_AT_A_TIME = 1000
 
 export interface FollowerDeps {
@@ -57,6 +60,9 @@ export class Follower {
   private sweeps = 0
   private logEpoch: number | undefined
   private isIdentifying = false
+  private readonly hot = new HotDirectories()
+  private directories: readonly string[] = []
+  private directoryWatcher: DirectoryWatcher | undefined
   private readonly rescueDirectories = new Set<string>()
   private lost: SourceFile[] = []
   private closing: { id: string; position: number }[] = []
@@ -104,21 +110,22 @@ export class Follower {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const watcher = this.deps.createWatcher?.((event) => this.noticed(event))
+    this.directoryWatcher = this.deps.createWatcher?.((event) => this.noticed(event))
     try {
-      await Promise.all([this.sweepLoop(watcher, signal), this.identifyLoop(signal)])
+      await Promise.all([this.sweepLoop(signal), this.identifyLoop(signal)])
     } finally {
-      await watcher?.close()
+      await this.directoryWatcher?.close()
     }
   }
 
   // Discovery.
 
-  private async sweepLoop(watcher: DirectoryWatcher | undefined, signal: AbortSignal): Promise<void> {
+  private async sweepLoop(signal: AbortSignal): Promise<void> {
     const { clock } = this.deps.system
     while (!signal.aborted) {
-      const isDue = this.isSweepWanted || this.sweeps % FULL_SWEEP_EVERY === 0 || (await this.deps.watcher.hasChanged())
-      if (isDue) await this.sweep(watcher)
+      this.coolDown()
+      const isDue = this.isSweepWanted || this.mustLookAtAll || this.sweeps % FULL_SWEEP_EVERY === 0 || (await this.deps.watcher.hasChanged())
+      if (isDue) await this.sweep()
       this.sweeps += 1
       await this.tendFiles()
       this.identifyWaker.wake()
@@ -127,12 +134,13 @@ export class Follower {
     }
   }
 
-  private async sweep(watcher: DirectoryWatcher | undefined): Promise<void> {
+  private async sweep(): Promise<void> {
     const { registry, reader, system } = this.deps
     this.isSweepWanted = false
     const found = await this.deps.watcher.sweep()
     this.lastSweepMs = system.clock.monotonicMs()
-    watcher?.watch(found.directories)
+    this.directories = found.directories
+    this.watchDirectories()
     this.skipped = found.skipped
     const { touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
     for (const file of touched) {
@@ -143,9 +151,42 @@ export class Follower {
     this.fileCount.set(registry.size)
   }
 
+  /** Nobody tells of the files of a hot directory, so all are looked at, while they are not too many for that. */
+  private get mustLookAtAll(): boolean {
+    return !this.hot.isEmpty && this.deps.registry.size <= LOOK_AT_ALL_MAX
+  }
+
+  private watchDirectories(): void {
+    this.directoryWatcher?.watch(this.directories.filter((directory) => !this.hot.has(directory)))
+  }
+
+  private heats(directory: string): void {
+    this.watchDirectories()
+    for (const file of this.deps.registry.files) {
+      if (parentOf(file.path) !== directory) continue
+      file.isPolled = true
+      this.deps.reader.poke(file)
+    }
+  }
+
+  private coolDown(): void {
+    const nowMs = this.deps.system.clock.monotonicMs()
+    const growing = new Set<string>()
+    if (!this.hot.isEmpty) {
+      for (const file of this.deps.registry.files) if (nowMs - file.lastGrowthMs < COOL_AFTER_MS) growing.add(parentOf(file.path))
+    }
+    if (!this.hot.tick((directory) => !growing.has(directory))) return
+    this.watchDirectories()
+    for (const file of this.deps.registry.files) file.isPolled = this.hot.has(parentOf(file.path))
+    this.isSweepWanted = true
+  }
+
   /** An event is only a hint: a known file may have grown, an unknown name may be a new file. */
   private noticed(event: WatchEvent): void {
     const { registry, reader, watcher, system } = this.deps
+    const directory = parentOf(event.path)
+    if (this.hot.has(directory)) return
+    if (this.hot.count(directory)) this.heats(directory)
     let isKnown = false
     for (const file of registry.allAtPath(event.path, this.topics)) {
       reader.poke(file)
@@ -271,7 +312,10 @@ export class Follower {
       const files = [...registry.files].filter((file) => wantsIdentity(file) && file.identifyAtMs <= nowMs)
       if (files.length === 0) return
       await identifier.identify(files, signal)
-      for (const file of files) reader.poke(file, { isUrgent: true })
+      for (const file of files) {
+        file.isPolled = this.hot.has(parentOf(file.path))
+        reader.poke(file, { isUrgent: true })
+      }
     } finally {
       this.isIdentifying = false
     }

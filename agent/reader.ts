@@ -206,14 +206,22 @@ export class Reader {
     const nowMs = this.deps.system.clock.monotonicMs()
     if (outcome.partialBytes > file.partialBytes || outcome.kind === 'framed') file.lastGrowthMs = nowMs
     file.partialBytes = outcome.partialBytes
-    if (outcome.kind === 'nothing') return
+    if (outcome.kind === 'nothing') {
+      if (file.isPolled) this.pollLater(file, nowMs)
+      return
+    }
     file.pace = afterRead(file.pace, nowMs, this.deps.pace)
     const { section, source } = outcome.framed
     this.linesRead.add(section.recordCount)
     this.bytesRead.add(source.end - source.start)
     this.payRate(source.end - source.start, nowMs)
     if (outcome.hasMore) this.poke(file, { isUrgent: true })
-    else if (file.isDirty) this.poke(file)
+    else if (file.isDirty || file.isPolled) this.poke(file)
+  }
+
+  private pollLater(file: SourceFile, nowMs: number): void {
+    if (!this.queue.has(file)) file.dueAtMs = nowMs + this.deps.pace.lingerMsMax
+    this.queue.add(file)
   }
 
   private payRate(bytes: number, nowMs: number): void {

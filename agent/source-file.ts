@@ -86,6 +86,8 @@ export class SourceFile {
   wantsFinal = false
   /** A turn is reading it. */
   isBusy = false
+  /** Its directory is too busy to be watched: it is read at its pace without being told. */
+  isPolled = false
   /** It may have grown since its last turn began. */
   isDirty = true
   dueAtMs = 0

@@ -5,6 +5,9 @@
 import { AppError, assert } from '../shared/errors.ts'
 import type { Clock } from '../shared/system.ts'
 
+/** Aborting with a ready-made reason: a DOMException with a stack for each wake-up would cost more than the work. */
+const woken = new AppError('ABORTED', 'woken')
+
 export class Waker {
   private readonly clock: Clock
   private isRung = false
@@ -24,7 +27,7 @@ export class Waker {
     assert(this.ring === undefined, 'one loop waits at a waker')
     if (!this.isRung && signal?.aborted !== true) {
       const ended = new AbortController()
-      const stop = (): void => ended.abort()
+      const stop = (): void => ended.abort(woken)
       this.ring = stop
       signal?.addEventListener('abort', stop, { once: true })
       try {

@@ -52,6 +52,8 @@ export class AgentRig {
   readonly agent: Agent
   /** Directories that the agent asked to be watched. */
   watched: readonly string[] = []
+  /** Nothing is told of any more. */
+  isSilent = false
   private emit: (event: WatchEvent) => void = () => undefined
   private ended: Promise<OnceResult> | undefined
 
@@ -69,7 +71,9 @@ export class AgentRig {
   }
 
   private createWatcher(onEvent: (event: WatchEvent) => void): DirectoryWatcher {
-    this.emit = onEvent
+    this.emit = (event) => {
+      if (!this.isSilent) onEvent(event)
+    }
     return {
       watch: (directories) => {
         this.watched = directories

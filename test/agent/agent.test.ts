@@ -101,6 +101,24 @@ describe('following', () => {
     await rig.stop()
   })
 
+  test('a directory that is too busy is not watched until it is quiet, and no line is missed', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
+    for (let count = 0; count < 100; count += 1) {
+      await rig.append('/log/a.log', `line ${count}\n`)
+      await rig.sim.clock.advance(5)
+    }
+    expect(rig.watched).toEqual([])
+    rig.isSilent = true
+    await rig.append('/log/a.log', 'unannounced\n')
+    await rig.append('/log/b.log', 'unannounced too\n')
+    await rig.pass(1500)
+    expect(rig.collector.streamAt('/log/a.log').records.at(-1)?.value.toString()).toBe('unannounced')
+    expect(rig.collector.bytesOf('/log/b.log').toString()).toBe('unannounced too\n')
+    await rig.pass(4000)
+    expect(rig.watched).toEqual(['/log'])
+    await rig.stop()
+  })
+
   test('a line without newline waits, and is shipped as it is after unterminatedAfter', async () => {
     const rig = await (await rigWith({ '/log/a.log': 'one\ntw' })).start()
     await rig.pass(5000)
