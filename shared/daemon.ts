@@ -80,7 +80,8 @@ function isBug(error: unknown): boolean {
 /** A start that fails is mostly a mistake of the operator: words and a hint, not a stack. */
 function explainStart(error: unknown, fatal: (error: unknown) => void): void {
   const errno = errnoOf(error)
-  if (!(error instanceof AppError) && (errno === 'EACCES' || errno === 'EPERM' || errno === 'EROFS')) {
+  const isOfDisk = !(error instanceof AppError) || error.code === 'STORAGE_ERROR'
+  if (isOfDisk && (errno === 'EACCES' || errno === 'EPERM' || errno === 'EROFS')) {
     const message = error instanceof Error ? error.message : String(error)
     fatal(new AppError('NOT_PERMITTED', message, { cause: error, hint: 'check the owner and mode of the folder, and as whom this runs' }))
   } else {
