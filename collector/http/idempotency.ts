@@ -2,8 +2,8 @@
  * Which requests with an Idempotency-Key were stored already. The truth is in the log: each such batch carries its key,
  * so the window survives a restart. It is read back per topic, when the topic's first keyed request after a start comes.
  *
- * The window: one hour, at most the newest 100,000 keys; after a restart, of each partition at most the newest 64 MiB
- * of the log. Two requests with one key at the same time are one: the second waits for the first.
+ * The window: one hour, at most the newest 100,000 keys; after a restart, of each partition the newest segments up to
+ * 64 MiB, or one whole segment where that is larger. Two requests with one key at the same time are one: the second waits for the first.
  */
 import { AppError } from '../../shared/errors.ts'
 import { BATCH_HEADER_BYTES, decodeRecords, readBatchHeader } from '../../shared/record-batch.ts'
@@ -115,7 +115,7 @@ export class IdempotencyWindow {
     }
   }
 
-  /** Base offset of the segment with which the newest 64 MiB begin: a bound on what a first request may cost. */
+  /** Base offset of the segment in which the newest 64 MiB begin: a bound on what a first request may cost. */
   private oldestReadBack(topic: string, partition: number): number {
     const segments = this.log.segments(topic, partition)
     let bytes = 0

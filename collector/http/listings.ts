@@ -49,12 +49,11 @@ function listStreams(request: ServerRequest, log: TopicLog): ServerResponse {
   }
   if (filter.open !== undefined && filter.open !== 'true' && filter.open !== 'false') throw new AppError('BAD_REQUEST', 'open is true or false')
   const page = new StreamPage({ countMax: wireLimits.streamsPerPage, bytesMax: wireLimits.jsonResponseBytesMax / 2 })
-  let last: string | null = null
+  const behind = after === undefined ? undefined : Buffer.from(after, 'hex')
   for (const state of candidates(log, filter.id)) {
-    const id = state.source.streamId.toString('hex')
-    if ((after !== undefined && id <= after) || !matches(state, filter)) continue
-    if (!page.add(state)) return jsonResponse({ streams: page.streams, next: last } satisfies StreamsResponse)
-    last = id
+    // Bytes, not hex: each page walks over everything before it.
+    if ((behind !== undefined && Buffer.compare(state.source.streamId, behind) <= 0) || !matches(state, filter)) continue
+    if (!page.add(state)) return jsonResponse({ streams: page.streams, next: page.streams.at(-1)?.id ?? null } satisfies StreamsResponse)
   }
   return jsonResponse({ streams: page.streams, next: null } satisfies StreamsResponse)
 }

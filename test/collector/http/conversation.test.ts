@@ -139,3 +139,13 @@ test('the listing of streams filters literally, and a misspelt filter is refused
   expect((await api.ask({ path: '/v1/streams?hots=x' })).code).toBe('BAD_REQUEST')
   expect((await api.ask({ path: '/v1/streams?id=xyz' })).code).toBe('BAD_REQUEST')
 })
+
+test('the listing of streams goes on behind the last one of a page, and misses none', async () => {
+  const api = startApi(zstd)
+  const count = wireLimits.streamsPerPage + 1
+  await api.send(Array.from({ length: count }, (_, index) => sealedBatch({ zstd, inode: BigInt(index + 1) })))
+  const first = parseJson(streamsResponseSchema, (await api.ask({ path: '/v1/streams' })).body, '')
+  const second = parseJson(streamsResponseSchema, (await api.ask({ path: `/v1/streams?after=${first.next}` })).body, '')
+  expect([first.streams.length, second.streams.length, second.next]).toEqual([count - 1, 1, null])
+  expect(new Set([...first.streams, ...second.streams].map(({ id }) => id)).size).toBe(count)
+})
