@@ -1,5 +1,5 @@
 /**
- * Is what the journal calls exported still there, and whole? Shallow: names and lengths, two calls of metadata a file.
+ * Is what the journal calls exported still there, and whole? Shallow: names and lengths, one call of metadata a file.
  * Deep: every byte is read back and hashed. Reads only; segments come one after another, in the order of their offsets.
  */
 import { AppError } from '../../shared/errors.ts'
