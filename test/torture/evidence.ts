@@ -1,0 +1,108 @@
+/** Reads what came out, in each of its forms, and has it judged: the topic log, the exported segments, `cat`, `verify`. */
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { exportsResponseSchema, fetchHeaders, streamsResponseSchema, topicsResponseSchema, type StreamInfo } from '../../shared/wire.ts'
+import type { Zstd } from '../../shared/zstd.ts'
+import { Judge, type Verdict } from './judge.ts'
+import { pause, runProgram, waitUntil } from './machine.ts'
+import { TOPIC, type Rig } from './rig.ts'
+
+const FETCH_BYTES = 8 * 1024 * 1024
+/** Longer than the agent's own waits: unterminated lines (2 s here), a copy that is being made (30 s), retries (15 s). */
+const SETTLE_MS = 50_000
+const CAT_STREAMS_MAX = 60
+
+export async function allStreams(rig: Rig): Promise<StreamInfo[]> {
+  const found: StreamInfo[] = []
+  for (let after = ''; ; ) {
+    const page = v.parse(streamsResponseSchema, await getJson(`${rig.url}/v1/streams?${after}`))
+    found.push(...page.streams)
+    if (page.next === null) return found
+    after = `after=${page.next}`
+  }
+}
+
+/** Until as many bytes are stored as were written, or nothing has come for a while. */
+export async function settle(rig: Rig): Promise<void> {
+  let last = -1
+  let lastChangeMs = performance.now()
+  while (performance.now() - lastChangeMs < SETTLE_MS) {
+    const stored = (await allStreams(rig)).reduce((sum, stream) => sum + stream.position, 0)
+    if (stored !== last) lastChangeMs = performance.now()
+    if (stored === last && stored >= rig.ledger.bytes && performance.now() - lastChangeMs > 2000) return
+    last = stored
+    await pause(250)
+  }
+}
+
+export async function judgeLog(rig: Rig, zstd: Zstd): Promise<{ verdict: Verdict; judge: Judge }> {
+  const judge = new Judge({ view: 'topic log', ledger: rig.ledger, contents: rig.contents, zstd })
+  const { topics } = v.parse(topicsResponseSchema, await getJson(`${rig.url}/v1/topics`))
+  for (const { name, partitions } of topics) {
+    for (const { partition, logStartOffset, highWatermark } of partitions) {
+      for (let offset = logStartOffset; offset < highWatermark; ) {
+        const answer = await fetch(`${rig.url}/v1/fetch?topic=${name}&partition=${partition}&offset=${offset}&maxBytes=${FETCH_BYTES}`)
+        if (!answer.ok) throw new Error(`fetch answered ${answer.status}: ${await answer.text()}`)
+        judge.take(`${name}-${partition}`, Buffer.from(await answer.arrayBuffer()))
+        const next = Number(answer.headers.get(fetchHeaders.nextOffset))
+        if (next <= offset) throw new Error(`fetch does not get beyond offset ${offset} of ${name}-${partition}`)
+        offset = next
+      }
+    }
+  }
+  return { verdict: judge.verdict(), judge }
+}
+
+/** Restarts the collector so that every segment rolls and goes out, then reads nothing but the store. */
+export async function judgeExport(rig: Rig, zstd: Zstd): Promise<Verdict> {
+  await rig.collector.kill('SIGTERM')
+  rig.collectorArgs = [...rig.collectorArgs, '--segment-age', '1s']
+  rig.collector.start()
+  const isOut = await waitUntil(async () => {
+    const { exports } = v.parse(exportsResponseSchema, await getJson(`${rig.url}/v1/exports`))
+    return exports.length > 0 && exports.every((partition) => partition.exportedOffset === partition.logEndOffset)
+  }, 90_000)
+  const judge = new Judge({ view: 'export', ledger: rig.ledger, contents: rig.contents, zstd })
+  const root = join(rig.store, 'raw', TOPIC)
+  for (const partition of existsSync(root) ? readdirSync(root).sort() : []) {
+    for (const name of readdirSync(join(root, partition)).filter((each) => each.endsWith('.log')).sort()) {
+      judge.take(`${TOPIC}-${partition}`, readFileSync(join(root, partition, name)))
+    }
+  }
+  const verdict = judge.verdict()
+  return isOut ? verdict : { ...verdict, findings: ['the export did not come to its end within 90 s', ...verdict.findings] }
+}
+
+/** `cat --all` of base paths, and `cat --stream` of some streams, against what the judge saw in the log. */
+export async function judgeCat(rig: Rig, judge: Judge, files: readonly { file: string; path: string }[]): Promise<readonly string[]> {
+  const findings: string[] = []
+  const check = async (args: readonly string[], wanted: () => Iterable<Buffer>): Promise<void> => {
+    const out = await runProgram(rig.programs.pathOf('tailrace'), ['cat', '--server', rig.url, ...args])
+    const hash = createHash('sha256')
+    for (const piece of wanted()) hash.update(piece)
+    if (out.code !== 0 || createHash('sha256').update(out.stdout).digest('hex') !== hash.digest('hex')) {
+      findings.push(`cat ${args.join(' ')} (exit ${out.code}, ${out.stdout.length} bytes) is not what was written: ${out.stderr.slice(0, 300)}`)
+    }
+  }
+  for (const { file, path } of files) {
+    const streams = judge.streamsOf(file)
+    if (streams.length > 0) await check(['--all', `${hostname()}:${path}`], () => streams.map(({ incarnation, position }) => rig.contents.open(incarnation).take(position)))
+  }
+  const some = files.flatMap(({ file }) => judge.streamsOf(file).slice(-Math.ceil(CAT_STREAMS_MAX / files.length)))
+  for (const { id, incarnation, position } of some.slice(0, CAT_STREAMS_MAX)) await check(['--stream', id], () => [rig.contents.open(incarnation).take(position)])
+  return findings
+}
+
+export async function judgeVerify(rig: Rig): Promise<readonly string[]> {
+  const out = await runProgram(rig.programs.pathOf('tailrace'), ['verify', '--server', rig.url])
+  return out.code === 0 ? [] : [`verify exits ${out.code}: ${(out.stdout.toString() + out.stderr).slice(0, 1500)}`]
+}
+
+async function getJson(url: string): Promise<unknown> {
+  const answer = await fetch(url)
+  if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${await answer.text()}`)
+  return answer.json()
+}

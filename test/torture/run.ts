@@ -1,0 +1,160 @@
+/** One torture: writers, two agents, a proxy and a collector, faults without end, then silence and the judgement. */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { seededRandom } from '../access-log.ts'
+import { loadZstd } from '../../shared/zstd.ts'
+import { judgeCat, judgeExport, judgeLog, judgeVerify, settle, allStreams } from './evidence.ts'
+import { proxyFaults, type ProxyFault } from './faulty-proxy.ts'
+import type { Verdict } from './judge.ts'
+import { pause, waitUntil } from './machine.ts'
+import { makeMovedClock, type MovedClock } from './moved-clock.ts'
+import { Rig } from './rig.ts'
+import { Schedule } from './schedule.ts'
+import { makeSmallDisk, type SmallDisk } from './small-disk.ts'
+import { ComingAndGoing, GrowingWriter, RotatingWriter, WriterLoop } from './writers.ts'
+
+export interface TortureOptions {
+  readonly seed: number
+  /** Ends after so many kills, or so many minutes, whatever is given. */
+  readonly kills?: number
+  readonly minutes?: number
+  readonly linesPerSecond: number
+  readonly say: (text: string) => void
+  /** Progress that nobody needs in a log. */
+  readonly chat: (text: string) => void
+}
+
+export interface TortureResult {
+  readonly isClean: boolean
+  readonly kills: number
+  readonly faults: ReadonlyMap<string, number>
+  readonly requestFaults: ReadonlyMap<ProxyFault, number>
+  readonly verdicts: readonly Verdict[]
+  /** What is wrong beside lost, doubled and reordered lines. */
+  readonly findings: readonly string[]
+  readonly selfEnds: number
+  readonly work: string
+}
+
+/** Share of requests that the proxy hurts. */
+const REQUEST_FAULTS = 0.06
+
+export async function torture(options: TortureOptions): Promise<TortureResult> {
+  const dice = seededRandom(options.seed ^ 0x5eed)
+  const parts: { disk?: SmallDisk; clock?: MovedClock; isHurting: boolean } = { isHurting: false }
+  const rig = await Rig.open({
+    seed: options.seed,
+    chooseFault: () => (parts.isHurting && dice() < REQUEST_FAULTS ? proxyFaults[Math.floor(dice() * proxyFaults.length)] : undefined),
+    dataFolder: (work) => {
+      parts.disk = makeSmallDisk(work, diskMegabytes(options))
+      return join(parts.disk.path, 'data')
+    },
+    env: (work) => {
+      parts.clock = makeMovedClock(work)
+      return parts.clock.env
+    },
+    collectorArgs: ['--segment-bytes', '1MiB', '--segment-age', '20s'],
+  })
+  const { disk, clock } = parts
+  let isClean = false
+  try {
+    if (disk === undefined || clock === undefined) throw new Error('the rig has no disk or no clock')
+    options.say(`working folder ${rig.work}; collector's disk: ${disk.kind}`)
+    if (disk.skipped !== undefined) options.say(`SKIPPED full disk: no small file system can be mounted here (${disk.skipped})`)
+    const schedule = new Schedule({ rig, disk, clock, random: seededRandom(options.seed ^ 0xfa17), say: options.chat })
+    const world = makeWorld(rig, options.linesPerSecond)
+    const loop = new WriterLoop(world.writers)
+    await begin(rig, loop)
+    parts.isHurting = true
+    await hurt(schedule, loop, options)
+    parts.isHurting = false
+    loop.stop()
+    schedule.heal()
+    options.say('faults are over; waiting until everything has arrived')
+    await waitUntil(() => rig.isReady(), 60_000)
+    await settle(rig)
+    const judged = await judgeAll(rig, world.bases)
+    const bugs = [rig.collector, ...rig.agents].flatMap((daemon) => daemon.logLines().bugs.slice(0, 3).map((line) => `${daemon.name} says: ${line.slice(0, 400)}`))
+    const findings = [...judged.findings, ...bugs]
+    isClean = findings.length === 0 && judged.verdicts.every((verdict) => verdict.findings.length === 0)
+    const selfEnds = [rig.collector, ...rig.agents].reduce((sum, daemon) => sum + daemon.selfEnds, 0)
+    return { isClean, kills: schedule.kills, faults: schedule.counts, requestFaults: rig.proxy.counts, ...judged, findings, selfEnds, work: rig.work }
+  } finally {
+    await rig.close({ keepFolder: true })
+    disk?.free()
+    if (isClean) {
+      disk?.remove()
+      await rig.close({ keepFolder: false })
+    } else disk?.remove()
+  }
+}
+
+function diskMegabytes({ minutes, linesPerSecond }: TortureOptions): number {
+  return Math.ceil(1024 + (minutes ?? 8) * 60 * linesPerSecond * 0.0002 * 2)
+}
+
+interface World {
+  readonly writers: readonly (RotatingWriter | ComingAndGoing | GrowingWriter)[]
+  readonly bases: readonly { file: string; path: string }[]
+}
+
+/** Agent A has what rotates, agent B the rest; each path is the single `app.log`, or all `*.log` for files that come and go. */
+function makeWorld(rig: Rig, linesPerSecond: number): World {
+  const { logs, ledger, contents, random } = rig
+  mkdirSync(logs)
+  const common = { folder: logs, ledger, contents, random }
+  const rotating = { ...common, agent: 'agent-a', flavour: 'plain', rotateMs: 1000, isUntidy: true } as const
+  const rate = linesPerSecond / 6
+  const writers = [
+    new RotatingWriter({ ...rotating, name: 'rename', how: 'rename', naming: 'shift', keep: 60, linesPerSecond: rate }),
+    new RotatingWriter({ ...rotating, name: 'rename-dated', how: 'rename', naming: 'date', keep: 60, flavour: 'odd', linesPerSecond: rate / 2 }),
+    new RotatingWriter({ ...rotating, name: 'copytruncate', how: 'copytruncate', naming: 'shift', rotateMs: 2000, keep: 30, linesPerSecond: rate }),
+    new RotatingWriter({ ...rotating, name: 'gz', how: 'rename', naming: 'shift', keep: 20, gzipAfterMs: 4000, linesPerSecond: rate }),
+    new GrowingWriter({ ...common, agent: 'agent-b', name: 'growing', flavour: 'odd', linesPerSecond: rate }),
+    new RotatingWriter({ ...rotating, agent: 'agent-b', name: 'slow-copytruncate', how: 'copytruncate', naming: 'date', rotateMs: 7000, keep: 20, linesPerSecond: rate }),
+    new ComingAndGoing({ ...common, agent: 'agent-b', name: 'coming', everyMs: 700, linesPerSecond: rate }),
+  ]
+  const bases = writers.flatMap((writer) => ('basePath' in writer ? [{ file: nameIn(writer.basePath), path: writer.basePath }] : []))
+  const flags = ['--unterminated-after', '2s']
+  const single = (name: string): string => join(logs, name, 'app.log')
+  rig.addAgent('agent-a', ['rename', 'rename-dated', 'copytruncate', 'gz'].map(single), flags)
+  rig.addAgent('agent-b', [single('growing'), single('slow-copytruncate'), join(logs, 'coming', '**', '*.log')], flags)
+  return { writers, bases }
+}
+
+function nameIn(basePath: string): string {
+  return basePath.split('/').at(-2) ?? ''
+}
+
+/** Every file is known to the collector before the first fault: an agent that never ran can promise nothing. */
+async function begin(rig: Rig, loop: WriterLoop): Promise<void> {
+  rig.collector.start()
+  if (!(await waitUntil(() => rig.isReady(), 60_000))) throw new Error(`the collector does not start: ${rig.collector.logLines().last.join('\n')}`)
+  for (const agent of rig.agents) agent.start()
+  loop.start()
+  const hasBegun = await waitUntil(async () => (await allStreams(rig)).length >= 6, 60_000)
+  if (!hasBegun) throw new Error('the agents do not ship')
+}
+
+async function hurt(schedule: Schedule, loop: WriterLoop, { kills, minutes, say }: TortureOptions): Promise<void> {
+  const startMs = performance.now()
+  let nextReportMs = startMs + 30_000
+  const isOver = (): boolean => (kills !== undefined && schedule.kills >= kills) || performance.now() - startMs >= (minutes ?? 60) * 60_000
+  while (!isOver()) {
+    await schedule.next()
+    if (loop.failure !== undefined) throw loop.failure
+    if (performance.now() > nextReportMs) {
+      say(`${Math.round((performance.now() - startMs) / 1000)} s: ${schedule.kills} kills`)
+      nextReportMs += 30_000
+    }
+    await pause(300 + schedule.restMs())
+  }
+}
+
+async function judgeAll(rig: Rig, bases: World['bases']): Promise<{ verdicts: Verdict[]; findings: string[] }> {
+  const zstd = await loadZstd()
+  const { verdict, judge } = await judgeLog(rig, zstd)
+  const exported = await judgeExport(rig, zstd)
+  const findings = [...(await judgeCat(rig, judge, bases)), ...(await judgeVerify(rig))]
+  return { verdicts: [verdict, exported], findings }
+}
