@@ -23,7 +23,7 @@ export async function readHead(handle: FileHandle): Promise<Buffer> {
   return head.subarray(0, await readFully(handle, head, { position: 0, length: HEAD_BYTES_MAX }))
 }
 
-export function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: Buffer }): boolean {
+function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: Buffer }): boolean {
   if (expected.headLength > head.length) return false
   return headHash(head.subarray(0, expected.headLength)).equals(expected.headHash)
 }

@@ -14,7 +14,7 @@
 import type { KnownStream } from './known-stream.ts'
 
 /** Content that is shared by less than this proves nothing: many logs begin with the same header. */
-export const CONTINUE_BYTES_MIN = 1024
+const CONTINUE_BYTES_MIN = 1024
 
 export interface StreamFacts {
   readonly stream: KnownStream

@@ -10,6 +10,7 @@ import { AppError, toAppError } from '../shared/errors.ts'
 import { createNodeSystem } from '../shared/node-system.ts'
 import { addSettingFlags, formatProblems, parseSettings } from '../shared/settings.ts'
 import type { System } from '../shared/system.ts'
+import { VERSION } from '../shared/version.ts'
 import { AGENT_ADMIN_PORT, parseJson } from '../shared/wire.ts'
 import { loadZstd } from '../shared/zstd.ts'
 import { startAgentService, type ServiceConfig } from './service.ts'
@@ -33,6 +34,7 @@ async function main(argv: readonly string[]): Promise<number> {
   let exitCode = 0
   const program = new Command('tailrace-agent')
     .description('Follows log files and ships them to a tailrace collector: every complete line once, in order.')
+    .version(VERSION)
     .exitOverride()
     .showHelpAfterError('(see tailrace-agent --help)')
     .addHelpText(

@@ -10,6 +10,8 @@ import type { CollectorClient, Greeting } from './collector-client.ts'
 import { untilAborted } from './waker.ts'
 
 export const retryLimits: BackoffLimits = { baseMs: 100, maxMs: 15_000 }
+/** As many doublings as reach the longest wait. */
+const REFUSED_ATTEMPT = 8
 
 export type SessionState =
   | { readonly kind: 'not greeted' }
@@ -88,7 +90,7 @@ export class Session {
         if (attempt === 0 || !error.retryable) this.system.log.warn('the collector does not greet', { code: error.code, message: error.message, hint: error.hint })
         this.state = { kind: 'lost', reason: error }
         // A refusal (wrong token, other cluster) can be put right over there, so it is asked again, but seldom.
-        await this.pause(error.retryable ? attempt : retryLimits.maxMs, error, signal)
+        await this.pause(error.retryable ? attempt : REFUSED_ATTEMPT, error, signal)
       }
     }
   }

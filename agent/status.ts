@@ -11,7 +11,7 @@ import type { SourceFile } from './source-file.ts'
 
 const count = v.pipe(v.number(), v.minValue(0))
 
-export const fileStatusSchema = v.object({
+const fileStatusSchema = v.object({
   path: v.string(),
   topic: v.string(),
   /** `reading` and `up to date` are well; everything else has a reason. */

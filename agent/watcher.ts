@@ -9,8 +9,8 @@ import type { InputConfig } from './config.ts'
 import { joinPath, parentOf, type InputGlobs, type WalkRoot } from './globs.ts'
 import { describeReadError } from './read-error.ts'
 
-export const DIRECTORIES_MAX = 20_000
-export const FILES_MAX = 200_000
+const DIRECTORIES_MAX = 20_000
+const FILES_MAX = 200_000
 /** Stats under way at a time: enough to keep the thread pool busy, few enough to leave it to reads. */
 const STATS_AT_A_TIME = 8
 /** The mtime of a directory has the grain of a kernel tick: a change in the same tick is seen by looking again. */

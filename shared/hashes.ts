@@ -14,7 +14,7 @@ export function sha256Prefix(...pieces: readonly Uint8Array[]): Buffer {
   return finishHash(hash)
 }
 
-export function finishHash(hash: Hash): Buffer {
+function finishHash(hash: Hash): Buffer {
   return hash.digest().subarray(0, HASH_BYTES)
 }
 

@@ -10,7 +10,7 @@ import { contentTypes } from './wire.ts'
 const RETRY_AFTER_MS = 1000
 
 /** Refuses with MESSAGE_TOO_LARGE by the announced length alone, before a byte is read. */
-export function checkContentLength(request: Pick<ServerRequest, 'contentLength'>, bytesMax: number): void {
+function checkContentLength(request: Pick<ServerRequest, 'contentLength'>, bytesMax: number): void {
   if (request.contentLength !== undefined && request.contentLength > bytesMax) throw tooLarge(request.contentLength, bytesMax)
 }
 

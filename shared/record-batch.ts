@@ -33,7 +33,7 @@ import { parseFrame, type Zstd } from './zstd.ts'
 
 export const BATCH_HEADER_BYTES = 61
 /** Base offset and batch length: what is needed to know where the batch ends. */
-export const BATCH_PREFIX_BYTES = 12
+const BATCH_PREFIX_BYTES = 12
 export const CODEC_NONE = 0
 export const CODEC_ZSTD = 4
 const MAGIC = 2

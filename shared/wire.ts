@@ -206,7 +206,6 @@ export const helloRequestSchema = v.object({
   /** Continues after the stream with this id; absent on the first page. */
   after: v.optional(hex16),
 })
-export type HelloRequest = v.InferOutput<typeof helloRequestSchema>
 
 export const helloResponseSchema = v.object({
   protocol: v.literal(PROTOCOL_VERSION),
@@ -276,13 +275,11 @@ export type BatchesResponse = v.InferOutput<typeof batchesResponseSchema>
 export const errorBodySchema = v.object({
   error: v.object({ code: v.string(), message: v.string(), hint: v.optional(v.string()), retryable: v.optional(v.boolean()) }),
 })
-export type ErrorBody = v.InferOutput<typeof errorBodySchema>
 
 // Reading.
 
 export const topicSchema = v.object({
   name,
-  /** Deleted topics are listed only where asked for. */
   config: v.object({
     partitions: count,
     segmentBytes: count,
@@ -294,7 +291,10 @@ export const topicSchema = v.object({
   partitions: v.array(
     v.object({
       partition: count,
+      /** First offset that can be read, here or back from the export. */
       logStartOffset: count,
+      /** First offset on the collector's own disk. */
+      localLogStartOffset: count,
       highWatermark: count,
       logEndOffset: count,
       segments: count,

@@ -71,7 +71,7 @@ export function* recordsIn(block: Buffer): Generator<QueryRecord> {
  * The same checks as `queryRecordSchema`, by hand: a schema library costs more than the rest of the work on a line, and
  * there may be a hundred million of them.
  */
-export function parseQueryRecord(json: string): QueryRecord {
+function parseQueryRecord(json: string): QueryRecord {
   let value: unknown
   try {
     value = JSON.parse(json)

@@ -5,7 +5,7 @@
  */
 
 /** Longer lines are cut on a terminal: nobody reads them there, and they make terminals crawl. */
-export const TERMINAL_LINE_BYTES_MAX = 8192
+const TERMINAL_LINE_BYTES_MAX = 8192
 
 /** C0 but for the tab, DEL, C1, line and paragraph separators, and the marks and overrides of the bidi algorithm. */
 const unsafe = /[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]/u

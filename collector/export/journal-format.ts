@@ -19,8 +19,8 @@ import { toOffset, type Offset } from '../../shared/types.ts'
 import { isTopicName } from '../../shared/wire.ts'
 import { segmentFileKinds, type SegmentFileKind, type SegmentKey } from './layout.ts'
 
-export const FRAME_HEADER_BYTES = 8
-export const PAYLOAD_BYTES_MAX = 1024 * 1024
+const FRAME_HEADER_BYTES = 8
+const PAYLOAD_BYTES_MAX = 1024 * 1024
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const offset = v.pipe(count, v.transform(toOffset))

@@ -17,7 +17,7 @@ import { toOffset, type Offset } from '../../shared/types.ts'
 
 export const TEMP_DIRECTORY = '_tmp'
 export const OWNER_DIRECTORY = '_owner'
-export const QUARANTINE_DIRECTORY = '_quarantine'
+const QUARANTINE_DIRECTORY = '_quarantine'
 const RAW_DIRECTORY = 'raw'
 
 /** In the order of upload: a manifest under its final name says that the other three are whole. */

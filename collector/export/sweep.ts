@@ -13,7 +13,7 @@ const DEBRIS_AGE_MS = 24 * 3_600_000
 /** The rest waits for the next sweep. */
 const REMOVES_MAX = 1000
 
-export async function sweepTemps(system: { clock: Clock; log: Log }, found: { store: RemoteStore; journal: Journal; liveTemps: ReadonlySet<string> }): Promise<number> {
+async function sweepTemps(system: { clock: Clock; log: Log }, found: { store: RemoteStore; journal: Journal; liveTemps: ReadonlySet<string> }): Promise<number> {
   const known = new Set([...found.liveTemps, ...journaledTemps(found.journal)])
   const oldest = system.clock.nowMs() - DEBRIS_AGE_MS
   let removed = 0

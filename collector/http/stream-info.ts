@@ -2,7 +2,7 @@
 import type { StreamInfo } from '../../shared/wire.ts'
 import type { StreamState } from '../storage/topic-log.ts'
 
-export function streamInfo(state: StreamState): StreamInfo {
+function streamInfo(state: StreamState): StreamInfo {
   const { source } = state
   return {
     id: source.streamId.toString('hex'),

@@ -6,24 +6,24 @@
  */
 import { AppError } from '../../shared/errors.ts'
 import { BATCH_HEADER_BYTES, hasValidCrc, readBatchHeader, type BatchHeader } from '../../shared/record-batch.ts'
-import type { FileHandle } from '../../shared/system.ts'
+import type { ReadableFile } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
 import { readFully } from './disk.ts'
 
 /** No batch is larger: a length field that says more is damage, and no memory is taken for it. */
-export const STORED_BATCH_BYTES_MAX = 16 * 1024 * 1024
+const STORED_BATCH_BYTES_MAX = 16 * 1024 * 1024
 const HOP_BYTES = 4096
 const RESYNC_BYTES = 1024 * 1024
 
 /** A piece of a file kept in memory, moved forward as the reader asks for more. */
 export class FileWindow {
-  private readonly handle: FileHandle
+  private readonly handle: ReadableFile
   private readonly end: number
   private readonly stepBytes: number
   private start = 0
   private bytes: Buffer = Buffer.alloc(0)
 
-  constructor(handle: FileHandle, options: { end: number; stepBytes: number }) {
+  constructor(handle: ReadableFile, options: { end: number; stepBytes: number }) {
     this.handle = handle
     this.end = options.end
     this.stepBytes = options.stepBytes
@@ -61,7 +61,7 @@ export interface ScanOptions {
   readonly stepBytes?: number
 }
 
-export async function* scanBatches(handle: FileHandle, options: ScanOptions): AsyncGenerator<Scanned> {
+export async function* scanBatches(handle: ReadableFile, options: ScanOptions): AsyncGenerator<Scanned> {
   const window = new FileWindow(handle, { end: options.to, stepBytes: options.stepBytes ?? HOP_BYTES })
   let position = options.from
   let expectedOffset = options.expectedOffset
@@ -117,7 +117,7 @@ export function parseStoredHeader(bytes: Buffer, place: { room: number; expected
 }
 
 /** Position of the next batch with a valid CRC and an offset that may stand here, or `to`. */
-export async function findNextBatch(handle: FileHandle, range: { from: number; to: number; expectedOffset: Offset }): Promise<number> {
+export async function findNextBatch(handle: ReadableFile, range: { from: number; to: number; expectedOffset: Offset }): Promise<number> {
   const window = new FileWindow(handle, { end: range.to, stepBytes: RESYNC_BYTES })
   const bodies = new FileWindow(handle, { end: range.to, stepBytes: BATCH_HEADER_BYTES })
   for (let start = range.from; start + BATCH_HEADER_BYTES <= range.to; ) {

@@ -9,7 +9,7 @@ import type { Offset } from '../../shared/types.ts'
 
 /** One group is one writev and one sync. */
 export const GROUP_BYTES_MAX = 16 * 1024 * 1024
-export const GROUP_BATCHES_MAX = 512
+const GROUP_BATCHES_MAX = 512
 const RETRY_AFTER_MS = 500
 
 export interface PendingBatch {

@@ -63,7 +63,7 @@ export function expiredSegments(params: RetentionParams): number {
 }
 
 /** A step of the wall clock against monotonic time beyond this is not drift. */
-export const CLOCK_STEP_LIMIT_MS = 3_600_000
+const CLOCK_STEP_LIMIT_MS = 3_600_000
 
 export function isClockStep(beforeMs: number, afterMs: number): boolean {
   return Math.abs(afterMs - beforeMs) > CLOCK_STEP_LIMIT_MS

@@ -7,7 +7,7 @@ import { SEGMENT_BYTES_LIMIT } from './policy.ts'
 import type { TopicConfig } from './topic-log.ts'
 
 /** Each partition keeps two files open and has a writer of its own. */
-export const PARTITIONS_MAX = 1024
+const PARTITIONS_MAX = 1024
 const SEGMENT_BYTES_MIN = 1024
 
 /** What a topic says itself. A key that is there but undefined means "unlimited" where that is possible. */

@@ -1,6 +1,7 @@
 /**
- * `topics/<topic>.json`: what a topic says about itself (the rest follows the collector's defaults), or, once it was deleted, its tombstone with the offsets at which a topic of
- * the same name has to go on. Replaced as a whole, so a crash leaves the old or the new one.
+ * `topics/<topic>.json`: what a topic says about itself (the rest follows the collector's defaults), or, once it was
+ * deleted, its tombstone with the offsets at which a topic of the same name has to go on. Replaced as a whole, so a
+ * crash leaves the old or the new one.
  *
  * A file that can't be read is reported and never a reason to delete data: the topic's folders say enough to serve it.
  */

@@ -91,7 +91,7 @@ export async function recoverAll(context: LoadingContext, file: TopicFile, from 
   return recovered
 }
 
-export async function closeRecovered(partitions: readonly RecoveredPartition[]): Promise<void> {
+async function closeRecovered(partitions: readonly RecoveredPartition[]): Promise<void> {
   for (const { start } of partitions) {
     await start.active.handle.retire()
     await start.recoveryPoint.close()
