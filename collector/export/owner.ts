@@ -88,7 +88,7 @@ export interface OurHistory {
 export function judgeOwner(owner: OwnerFile | undefined, ours: OurHistory): AppError | undefined {
   if (owner === undefined) return undefined
   if (owner.clusterId !== ours.clusterId) {
-    return restoreRequired(`the export folder belongs to cluster ${owner.clusterId}, this collector is ${ours.clusterId}`, 'export to another folder, or run tailrace-collector restore if this disk replaces a lost one')
+    return restoreRequired(`the export folder belongs to cluster ${owner.clusterId}, this collector is ${ours.clusterId}`, 'export to another folder; if this disk replaces a lost one, see RESTORE_REQUIRED in collector/README.md')
   }
   for (const [partition, next] of Object.entries(owner.next)) {
     const end = ours.logEnd(partition)
@@ -100,7 +100,7 @@ export function judgeOwner(owner: OwnerFile | undefined, ours: OurHistory): AppE
   return undefined
 }
 
-function restoreRequired(what: string, hint = 'the disk was rolled back, lost or cloned: run tailrace-collector restore'): AppError {
+function restoreRequired(what: string, hint = 'the disk was rolled back, lost or cloned: start the newest data folder, or see RESTORE_REQUIRED in collector/README.md'): AppError {
   return new AppError('RESTORE_REQUIRED', what, { hint })
 }
 

@@ -30,7 +30,7 @@ export function findRollback(journal: Journal, log: Pick<TopicLog, 'topics'>): A
     const end = logEnd(log, partition)
     if (end === undefined || end >= recordedOffset) continue
     return new AppError('RESTORE_REQUIRED', `${partition} is exported up to offset ${recordedOffset}, the log ends at ${end}`, {
-      hint: 'the log was rolled back or lost: run tailrace-collector restore',
+      hint: 'the log was rolled back or lost: start the newest data folder, or see RESTORE_REQUIRED in collector/README.md',
     })
   }
   return undefined

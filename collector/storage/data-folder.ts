@@ -53,7 +53,7 @@ async function openLocked(system: Pick<System, 'fs' | 'random'>, paths: DataPath
   if (facts === undefined) {
     if (await holdsTopics(system, paths)) {
       throw new AppError('CORRUPT_DATA', `${paths.collectorFile} is missing, but there are topics beside it`, {
-        hint: 'bring the file back from a backup, or run tailrace-collector restore',
+        hint: 'bring the file back from a backup; the newest _owner file of the export holds its cluster id and log epoch',
       })
     }
     facts = { formatVersion: FORMAT_VERSION, clusterId: system.random.bytes(CLUSTER_ID_BYTES).toString('hex'), logEpoch: 1 }
