@@ -7,7 +7,8 @@
  */
 import { toAppError, type AppError } from '../shared/errors.ts'
 import { readTextFile } from '../shared/files.ts'
-import { serveHttp, type RunningServer, type ServerTls } from '../shared/http-server.ts'
+import type { Handler } from '../shared/http-handler.ts'
+import { serveHttp, type RunningServer, type ServeOptions, type ServerTls } from '../shared/http-server.ts'
 import type { HttpClient, System } from '../shared/system.ts'
 import { wireLimits, type CollectorStatus, type ExportInfo } from '../shared/wire.ts'
 import { VERSION } from '../shared/version.ts'
@@ -31,6 +32,8 @@ export interface CollectorDependencies {
   readonly exportHttp: { readonly http: HttpClient; readonly streamingHttp: HttpClient }
   /** Something broke that only a restart can judge: a failed sync, a bug. Called once or more; the process should end. */
   readonly onFatal: (error: unknown) => void
+  /** How the API is offered. Default: on a port; the simulation takes the handler as it is. */
+  readonly serve?: (handler: Handler, options: ServeOptions) => Promise<RunningServer>
 }
 
 export interface RunningCollector {
@@ -158,7 +161,7 @@ function listen(system: System, config: CollectorConfig, parts: Served): Promise
     closedBecause: (): AppError | undefined => exporter?.refusal(),
     readRoutes: createReadRoutes({ log, engine: parts.engine }),
   })
-  return serveHttp(handler, {
+  return (parts.serve ?? serveHttp)(handler, {
     ...config.listen,
     clock: system.clock,
     log: system.log,

@@ -94,6 +94,20 @@ export class SimDisk {
     this.inodes.set(ROOT_INODE, { kind: 'directory', inode: ROOT_INODE, birthMs: 0, live: empty(), synced: empty(), pending: [] })
   }
 
+  clone(): SimDisk {
+    const copy = new SimDisk()
+    copy.groups = this.groups
+    for (const [inode, node] of this.inodes) {
+      copy.inodes.set(
+        inode,
+        node.kind === 'file'
+          ? { ...node, live: node.live.clone(), synced: node.synced.clone(), pending: [...node.pending] }
+          : { ...node, live: new Map(node.live), synced: new Map(node.synced), pending: [...node.pending] },
+      )
+    }
+    return copy
+  }
+
   apply(operation: DiskOperation): void {
     switch (operation.kind) {
       case 'create':

@@ -67,6 +67,11 @@ export class SimFileSystem implements FileSystem {
     return new SimFileSystem(options, disk)
   }
 
+  /** The same disk, synced and unsynced state apart as here, with nothing open and nothing recorded. */
+  clone(): SimFileSystem {
+    return new SimFileSystem({ nowMs: this.nowMs, capacityBytes: this.capacityBytes }, this.disk.clone())
+  }
+
   /** Power cut. Without a seed all that was not synced is lost; with one a random part of it survives, torn or zeroed. */
   crash(options: { seed?: number } = {}): void {
     this.kill()
@@ -195,6 +200,10 @@ export class SimFileSystem implements FileSystem {
     await Promise.resolve()
     if (this.resolve(path) === undefined) throw errno('ENOENT', 'realpath', path)
     return `/${namesOf(path).join('/')}`
+  }
+
+  usedBytes(): number {
+    return this.disk.usedBytes()
   }
 
   async freeBytes(_path: string): Promise<number> {

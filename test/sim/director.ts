@@ -1,0 +1,145 @@
+/** Who breaks things: each kind of fault that is on happens again and again, until the chaos is over; then all is mended. */
+import type { Dice } from './dice.ts'
+import type { Kind } from './kinds.ts'
+import type { World } from './world.ts'
+
+const HOUR_MS = 3_600_000
+
+export class Director {
+  private readonly world: World
+  private readonly dice: Dice
+  private isOver = false
+
+  constructor(world: World) {
+    this.world = world
+    this.dice = world.dice('director')
+  }
+
+  begin(): void {
+    const { network, plan } = this.world
+    network.state.faults = plan.networkFaults
+    network.state.faultChance = plan.networkFaults.length > 0 ? plan.faultChance : 0
+    this.world.diskTrouble.readErrors = this.world.has('read errors') ? 0.01 : 0
+    this.often('kill agent', 1, () => this.killAgent())
+    this.often('stop agent', 2, () => this.stopAgent())
+    this.often('kill collector', 1, () => this.breakCollector(() => this.world.collector.kill()))
+    this.often('power cut', 1, () => this.breakCollector(() => this.world.collector.cutPower()))
+    this.often('wall jumps', 1, () => this.jump())
+    this.often('outage', 2, () => this.cutNetwork())
+    this.often('disk full', 1.5, () => this.fillDisk())
+    this.often('short writes', 1, () => this.shortWrite())
+    this.often('failed sync', 2, () => this.failSync())
+    if (this.world.has('clone')) this.world.scheduler.in(this.dice.between(1_000, Math.max(2_000, plan.chaosMs - 2_000)), () => this.clone())
+  }
+
+  /** No new faults, and those that last are ended. */
+  end(): void {
+    const { world } = this
+    this.isOver = true
+    world.trace.note('director', 'the chaos is over')
+    world.network.state.faultChance = 0
+    world.network.state.isCut = false
+    world.diskTrouble.readErrors = 0
+    world.disk.capacityBytes = Number.MAX_SAFE_INTEGER
+    world.disk.inject = undefined
+    world.diskTrouble.until = world.scheduler.nowMs + 5_000
+    for (const { writers } of world.hosts) for (const writer of writers) writer.stop()
+    if (!world.collector.isRunning) world.collector.start()
+    for (const { agent } of world.hosts) agent.start()
+  }
+
+  private often(kind: Kind, rarity: number, work: () => void): void {
+    if (!this.world.has(kind)) return
+    const next = (): void => {
+      this.world.scheduler.in(this.dice.gap(this.world.plan.eventMs * rarity), () => {
+        if (this.isOver) return
+        work()
+        next()
+      })
+    }
+    next()
+  }
+
+  /** Soon, late, or at once. */
+  private restartIn(start: () => void): void {
+    this.world.scheduler.in(this.dice.isHit(0.3) ? 0 : this.dice.gap(this.dice.isHit(0.7) ? 400 : 6_000), start)
+  }
+
+  private killAgent(): void {
+    const { agent } = this.dice.pick(this.world.hosts)
+    agent.kill()
+    this.restartIn(() => agent.start())
+  }
+
+  private stopAgent(): void {
+    const { agent } = this.dice.pick(this.world.hosts)
+    agent.stop()
+    this.restartIn(() => agent.start())
+  }
+
+  private breakCollector(how: () => void): void {
+    if (!this.world.collector.isRunning) return
+    how()
+    this.restartIn(() => this.world.collector.start())
+  }
+
+  private jump(): void {
+    const byMs = this.dice.pick([-30 * HOUR_MS, -90_000, -500, 500, 90_000, 30 * HOUR_MS])
+    this.world.moveWall(this.dice.pick(this.world.walls), byMs)
+  }
+
+  private cutNetwork(): void {
+    const { network, trace, scheduler } = this.world
+    trace.note('director', 'the network is cut')
+    network.state.isCut = true
+    scheduler.in(this.dice.gap(5_000), () => {
+      network.state.isCut = false
+    })
+  }
+
+  /** The room that is left now is all there is, for a while. */
+  private fillDisk(): void {
+    const { disk, trace, scheduler } = this.world
+    trace.note('director', 'the disk is full')
+    disk.capacityBytes = disk.usedBytes() + this.dice.between(0, 20_000)
+    const forMs = this.dice.gap(4_000)
+    this.trouble(forMs + 3_000)
+    scheduler.in(forMs, () => {
+      disk.capacityBytes = Number.MAX_SAFE_INTEGER
+    })
+  }
+
+  private shortWrite(): void {
+    const { disk } = this.world
+    this.trouble(3_000)
+    disk.inject = (call) => {
+      if (call.kind !== 'write' || call.bytes < 2) return undefined
+      disk.inject = undefined
+      return { written: this.dice.between(1, call.bytes - 1) }
+    }
+  }
+
+  private failSync(): void {
+    const { disk, trace } = this.world
+    this.trouble(30_000)
+    disk.inject = (call) => {
+      if (call.kind !== 'sync') return undefined
+      disk.inject = undefined
+      trace.note('director', `the sync of ${call.path} fails`)
+      return { errno: 'EIO' }
+    }
+  }
+
+  private trouble(forMs: number): void {
+    const { diskTrouble, scheduler } = this.world
+    diskTrouble.until = Math.max(diskTrouble.until, scheduler.nowMs + forMs)
+  }
+
+  private clone(): void {
+    const { world } = this
+    const original = world.hosts[0]
+    if (original === undefined || this.isOver) return
+    world.trace.note('director', 'host0 is cloned')
+    world.addHost('host2', 'host0', original).agent.start()
+  }
+}

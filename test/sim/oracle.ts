@@ -1,0 +1,125 @@
+/**
+ * The judgement at the end: of every incarnation of every file, what had to be stored, what was, and why the rest was
+ * not. Losses that no agent could have prevented (E1) are counted apart, each with its reason; anything else is broken.
+ *
+ * Required are: all of a file that is there under a name that an agent looks at; all of a file that was removed or
+ * renamed while a living agent held it; everything that a living agent has sent. Nothing may be stored more often than
+ * it stands in files.
+ */
+import type { Incarnation } from './content.ts'
+import type { HostDisk } from './host-disk.ts'
+import type { Ledger, LedgerStream } from './ledger.ts'
+
+export interface OracleInput {
+  readonly disks: readonly HostDisk[]
+  readonly ledger: Ledger
+  readonly isAlive: (life: string) => boolean
+  /** By life and stream: the end of what was sent. */
+  readonly sent: ReadonlyMap<string, ReadonlyMap<string, number>>
+  /** Two agents under one id: neither can promise that a stream of its own is not taken over by the other. */
+  readonly isCloned: boolean
+}
+
+export interface Judgement {
+  /** Required and not stored: broken if it stays so. */
+  readonly missing: readonly string[]
+  readonly doubled: readonly string[]
+  /** Bytes lost as E1 allows, by reason. */
+  readonly explained: ReadonlyMap<string, number>
+  readonly writtenBytes: number
+  readonly storedBytes: number
+  /** Lines that stand in several files and were stored more than once for that. */
+  readonly namedCopies: number
+}
+
+export function judge(input: OracleInput): Judgement {
+  const missing: string[] = []
+  const explained = new Map<string, number>()
+  let writtenBytes = 0
+  const streams = [...input.ledger.streams.values()]
+  for (const disk of input.disks) {
+    const paths = new Map(disk.files().map(({ path, node }) => [node.incarnation, path]))
+    for (const incarnation of disk.incarnations) {
+      writtenBytes += incarnation.size
+      const stored = storedOf(incarnation, streams)
+      if (stored >= incarnation.size) continue
+      const why = excuse(incarnation, { path: paths.get(incarnation), stored, isAlive: input.isAlive })
+      if (why === undefined) missing.push(`${incarnation.name}: ${stored} of ${incarnation.size} bytes are stored (${incarnation.ending.kind}, ${paths.get(incarnation) ?? 'no name'})`)
+      else explained.set(why, (explained.get(why) ?? 0) + incarnation.size - stored)
+    }
+  }
+  missing.push(...unsettled(input))
+  const { doubled, namedCopies } = findDoubled(input, streams)
+  return { missing, doubled, explained, writtenBytes, namedCopies, storedBytes: streams.reduce((sum, { bytes }) => sum + bytes.length, 0) }
+}
+
+/** How far the best of the streams goes that are prefixes of it. */
+function storedOf(incarnation: Incarnation, streams: readonly LedgerStream[]): number {
+  const all = incarnation.view()
+  let best = 0
+  for (const { bytes } of streams) {
+    if (bytes.length > best && bytes.length <= all.length && all.subarray(0, bytes.length).equals(bytes)) best = bytes.length
+    // A copy that was cut short is covered by the stream of what it was copied from.
+    else if (bytes.length > all.length && bytes.subarray(0, all.length).equals(all)) best = all.length
+  }
+  return best
+}
+
+/** Why no agent could have stored the rest; undefined when one should have. */
+function excuse(incarnation: Incarnation, facts: { path: string | undefined; stored: number; isAlive: (life: string) => boolean }): string | undefined {
+  const { ending } = incarnation
+  const { path, stored, isAlive } = facts
+  switch (ending.kind) {
+    case 'alive': {
+      if (path === undefined) throw new Error(`${incarnation.name} is alive and has no name`)
+      if (path.endsWith('.log')) return undefined
+      if (path.endsWith('.gz')) return 'compressed, not a log'
+      if (incarnation.openedBy.size === 0) return 'never stood under a name of the globs while an agent looked'
+      if (stored > 0 || [...incarnation.openedBy].some(isAlive)) return undefined
+      return 'rotated out of the globs before its first batch was stored, and its agent died'
+    }
+    case 'removed': {
+      if (ending.heldBy.length === 0) return 'removed while no agent held it'
+      return ending.heldBy.some(isAlive) ? undefined : 'removed, and the agent that held it died'
+    }
+    case 'truncated':
+      return 'truncated before it was read'
+  }
+}
+
+/** Sealed batches stay in memory until they are stored, whatever becomes of the file. */
+function unsettled({ sent, ledger, isAlive, isCloned }: OracleInput): string[] {
+  if (isCloned) return []
+  const missing: string[] = []
+  for (const [life, streams] of sent) {
+    if (!isAlive(life)) continue
+    for (const [id, end] of streams) {
+      const stored = ledger.streams.get(id)?.bytes.length ?? 0
+      if (stored < end) missing.push(`stream ${id.slice(0, 8)}: ${life} sent it up to ${end}, ${stored} are stored`)
+    }
+  }
+  return missing
+}
+
+function findDoubled({ disks }: OracleInput, streams: readonly LedgerStream[]): { doubled: string[]; namedCopies: number } {
+  const stored = countLines(streams.map(({ bytes }) => bytes))
+  const written = countLines(disks.flatMap((disk) => disk.incarnations.map((incarnation) => incarnation.view())))
+  const doubled: string[] = []
+  let namedCopies = 0
+  for (const [line, count] of stored) {
+    if (count > (written.get(line) ?? 0)) doubled.push(`${JSON.stringify(line.slice(0, 40))} is stored ${count} times and stands ${written.get(line) ?? 0} times in files`)
+    else if (count > 1) namedCopies += 1
+  }
+  return { doubled, namedCopies }
+}
+
+/** Lines that name their writer; the words of a banner are the same everywhere. */
+function countLines(contents: readonly Buffer[]): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const content of contents) {
+    for (const line of content.toString('latin1').split('\n')) {
+      if (/^[a-z0-9]+ [0-9]+ /.test(line) && line.length < 200) counts.set(line, (counts.get(line) ?? 0) + 1)
+    }
+  }
+  return counts
+}
