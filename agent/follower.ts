@@ -60,6 +60,8 @@ export class Follower {
   private sweeps = 0
   private logEpoch: number | undefined
   private isIdentifying = false
+  /** Searches among siblings that are under way. */
+  private rescues = 0
   private readonly hot = new HotDirectories()
   private directories: readonly string[] = []
   private directoryWatcher: DirectoryWatcher | undefined
@@ -92,7 +94,7 @@ export class Follower {
 
   /** Nothing more to find, to identify or to read to its end; for `--once`. */
   get isAtEnd(): boolean {
-    if (this.sweeps === 0 || this.isIdentifying || this.closing.length > 0 || this.lost.length > 0) return false
+    if (this.sweeps === 0 || this.isIdentifying || this.rescues > 0 || this.closing.length > 0 || this.rescueDirectories.size > 0) return false
     for (const file of this.deps.registry.files) {
       if (file.state.kind === 'new' || file.state.kind === 'waiting') return false
       if (file.state.kind === 'reading' && !file.isShipped) return false
@@ -127,6 +129,7 @@ export class Follower {
       const isDue = this.isSweepWanted || this.mustLookAtAll || this.sweeps % FULL_SWEEP_EVERY === 0 || (await this.deps.watcher.hasChanged())
       if (isDue) await this.sweep()
       this.sweeps += 1
+      if (this.deps.session.state.kind !== 'connected') await this.rescueLost()
       await this.tendFiles()
       this.identifyWaker.wake()
       const nextMs = this.lastSweepMs + EVENT_SWEEP_MS - clock.monotonicMs()
@@ -264,6 +267,7 @@ export class Follower {
         system.log.warn('a file was gone before it was read to its end', { path: file.path, bytes: tending.bytes })
         break
       case 'finish file':
+        registry.noteFinished(file)
         break
     }
     this.endStream(file)
@@ -298,16 +302,10 @@ export class Follower {
   }
 
   private async identifyRound(signal: AbortSignal): Promise<void> {
-    const { registry, identifier, system, reader, watcher, config } = this.deps
+    const { registry, identifier, system, reader } = this.deps
     this.isIdentifying = true
     try {
-      const directories = new Set(this.rescueDirectories)
-      const { lost } = this
-      this.rescueDirectories.clear()
-      this.lost = []
-      if (directories.size > 0) {
-        await rescue({ system, registry, watcher, inputs: config.inputs, unclaimed: () => identifier.unclaimed() }, { directories, lost })
-      }
+      await this.rescueLost()
       const nowMs = system.clock.monotonicMs()
       const files = [...registry.files].filter((file) => wantsIdentity(file) && file.identifyAtMs <= nowMs)
       if (files.length === 0) return
@@ -318,6 +316,22 @@ export class Follower {
       }
     } finally {
       this.isIdentifying = false
+    }
+  }
+
+  /** From both loops: while the collector is away siblings are taken in too, so that their descriptors are held in time. */
+  private async rescueLost(): Promise<void> {
+    const { system, registry, watcher, config, identifier } = this.deps
+    if (this.rescueDirectories.size === 0) return
+    const directories = new Set(this.rescueDirectories)
+    const { lost } = this
+    this.rescueDirectories.clear()
+    this.lost = []
+    this.rescues += 1
+    try {
+      await rescue({ system, registry, watcher, inputs: config.inputs, known: () => identifier.learned() }, { directories, lost })
+    } finally {
+      this.rescues -= 1
     }
   }
 
@@ -392,9 +406,12 @@ export class Follower {
 
   greeted(greeting: Greeting): void {
     const isNewEpoch = this.logEpoch !== undefined && this.logEpoch !== greeting.logEpoch
-    if (this.logEpoch === undefined) for (const stream of greeting.streams) this.rescueDirectories.add(parentOf(stream.path))
+    if (this.logEpoch === undefined || isNewEpoch) for (const stream of greeting.streams) this.rescueDirectories.add(parentOf(stream.keyPath))
     this.logEpoch = greeting.logEpoch
-    if (isNewEpoch) this.checkPositions(greeting)
+    if (isNewEpoch) {
+      this.deps.registry.forgetFinished()
+      this.checkPositions(greeting)
+    }
     this.deps.reader.wake()
   }
 

@@ -63,14 +63,19 @@ export class Identifier {
     for (const stream of streams) {
       const key = streamKey(stream)
       this.known.set(key, [...(this.known.get(key) ?? []), stream])
+      this.note(stream)
     }
   }
 
-  /** Streams that hello told of and that no file has taken up. */
-  *unclaimed(): Iterable<KnownStream> {
-    for (const streams of this.known.values()) {
-      for (const stream of streams) if (this.deps.registry.ofStream(stream.id) === undefined) yield stream
-    }
+  private note(stream: KnownStream): void {
+    const { since } = this.deps.registry
+    since.noteFile(stream.keyPath, stream)
+    if (stream.lastAppendMs !== undefined) since.noteAppend(stream.keyPath, stream.lastAppendMs)
+  }
+
+  /** Streams that hello told of. */
+  *learned(): Iterable<KnownStream> {
+    for (const streams of this.known.values()) yield* streams
   }
 
   /** Files that could not be decided stay as they are and come again. */
@@ -81,6 +86,8 @@ export class Identifier {
       if (probe === undefined || (await this.resumeFromHello(probe))) continue
       undecided.push(probe)
     }
+    // Oldest first: a copy that carries on a stream tells since when its base path is followed.
+    undecided.sort((a, b) => Number(a.file.birthtimeNs - b.file.birthtimeNs))
     for (let at = 0; at < undecided.length; at += LOOKUP_FILES_MAX) {
       await this.decideGroup(undecided.slice(at, at + LOOKUP_FILES_MAX), signal)
     }
@@ -148,8 +155,12 @@ export class Identifier {
   private candidates(file: SourceFile, found: readonly KnownStream[]): KnownStream[] {
     const { topic } = file.input
     const byId = new Map<string, KnownStream>()
-    const isRelated = (stream: KnownStream): boolean => isOwn(stream, file) || isSiblingPath(stream.path, file.path)
-    for (const stream of found) if (stream.topic === topic && isRelated(stream)) byId.set(stream.id, stream)
+    const isRelated = (stream: KnownStream): boolean => isOwn(stream, file) || isSibling(stream, file)
+    for (const stream of found) {
+      if (stream.topic !== topic || !isRelated(stream)) continue
+      byId.set(stream.id, stream)
+      this.note(stream)
+    }
     for (const stream of this.deps.registry.orphanStreams(topic)) if (isRelated(stream)) byId.set(stream.id, stream)
     return [...byId.values()]
   }
@@ -169,6 +180,7 @@ export class Identifier {
         isCopyOfLiveSibling: await this.isCopyOfLiveSibling(probe),
         isWaitOver: this.deps.isOnce || (file.state.kind === 'waiting' && clock.monotonicMs() - file.state.sinceMs >= COPY_WAIT_MS),
         wasChangeSeen: file.wasChangeSeen,
+        isGuest: file.isGuest,
         isReship: this.deps.isReship && file.isFromStart && file.generationFloor === 0,
       })
       if (file.cursor !== undefined || !this.deps.registry.has(file)) return
@@ -182,7 +194,7 @@ export class Identifier {
     return {
       stream,
       doesContentMatch: await this.matches(probe, stream),
-      isSibling: isSiblingPath(stream.path, probe.file.path),
+      isSibling: isSibling(stream, probe.file),
       ownFile: this.ownFile(stream),
       isClaimed: this.isTaken(stream, probe.file),
     }
@@ -233,6 +245,9 @@ export class Identifier {
       case 'wait':
         if (file.state.kind !== 'waiting') file.state = { kind: 'waiting', sinceMs: this.deps.system.clock.monotonicMs() }
         return
+      case 'leave':
+        await this.letGo(file)
+        return
       case 'begin':
         await this.begin(probe, decision)
     }
@@ -260,12 +275,17 @@ export class Identifier {
     system.log.debug('a file resumes its stream', { path: file.path, stream: stream.id, position: stream.position })
   }
 
+  /** A guest that is not ours to ship: the next search among siblings looks at it again. */
+  private async letGo(file: SourceFile): Promise<void> {
+    this.deps.registry.remove(file)
+    await this.deps.handles.close(file)
+  }
+
   private async begin(probe: Probe, decision: { generation: number; supersedes: number | undefined }): Promise<void> {
     const { file } = probe
     const { registry, system } = this.deps
-    if (file.guest === 'resumes only') {
-      registry.remove(file)
-      await this.deps.handles.close(file)
+    if (file.isGuest && !registry.since.isYounger(file.keyPath, file, registry.atPath(file.keyPath, file.input.topic))) {
+      await this.letGo(file)
       return
     }
     const isUnknown = decision.generation === 1 && file.generationFloor === 0
@@ -314,6 +334,11 @@ function streamKey(key: { topic: string; inode: bigint; birthtimeNs: bigint }): 
 
 function isOwn(stream: KnownStream, file: SourceFile): boolean {
   return stream.inode === file.inode && stream.birthtimeNs === file.birthtimeNs
+}
+
+/** By the path that it has now, which is a copy's where a copy carries it on, or by the one that it began with. */
+function isSibling(stream: KnownStream, file: SourceFile): boolean {
+  return isSiblingPath(stream.path, file.path) || isSiblingPath(stream.keyPath, file.path)
 }
 
 /** Where the last, perhaps unfinished line begins, for `startAt: end`: no record may begin in the middle of a line. */

@@ -7,8 +7,8 @@
  * |---|---|---|
  * | same | head and tail hash match, not superseded | resume, whatever its name is now |
  * | same | does not match, or size < position | generation n+1 from 0, which supersedes n |
- * | other | sibling of a stream whose own file is gone or changed; position ≥ 1 KiB; head and tail match; unclaimed | continue that stream here |
- * | other | the same, but the stream's own file is alive and unchanged | a copy being made: wait, but not for ever |
+ * | other | sibling of a stream, superseded or not, whose own file is gone or changed; position ≥ 1 KiB; head and tail match; unclaimed | continue that stream here |
+ * | other | the same, but the stream's own file is alive and unchanged, or another copy ships into it | a copy being made: wait, but not for ever |
  * | other | anything else | new stream from 0 |
  */
 import type { KnownStream } from './known-stream.ts'
@@ -40,6 +40,8 @@ export interface FileFacts {
   readonly isWaitOver: boolean
   /** We or an earlier run saw this inode's content change: only then may an older generation be superseded. */
   readonly wasChangeSeen: boolean
+  /** No glob matches it: it may only carry on a stream, or fill a place between two. */
+  readonly isGuest: boolean
   /** The operator asked for everything from the beginning once more. */
   readonly isReship: boolean
 }
@@ -49,6 +51,8 @@ export type Decision =
   | { readonly kind: 'empty' }
   | { readonly kind: 'resume'; readonly stream: KnownStream; readonly why: 'same file' | 'copy or rename' }
   | { readonly kind: 'wait' }
+  /** A copy that nobody asked for, of bytes that are stored or being read elsewhere. */
+  | { readonly kind: 'leave' }
   | { readonly kind: 'begin'; readonly generation: number; readonly supersedes: number | undefined }
 
 export function decideIdentity(file: FileFacts): Decision {
@@ -62,10 +66,11 @@ export function decideIdentity(file: FileFacts): Decision {
   if (own.length > 0) return nextGeneration(file, own, generation)
 
   const copies = file.streams.filter(isContinuable)
-  const orphan = newest(copies.filter((facts) => facts.ownFile !== 'alive'))
+  const orphan = newest(copies.filter((facts) => facts.ownFile !== 'alive' && !facts.isClaimed))
   if (orphan !== undefined) return { kind: 'resume', stream: orphan.stream, why: 'copy or rename' }
   const isCopy = copies.length > 0 || file.isCopyOfLiveSibling
   if (isCopy && !file.isWaitOver) return { kind: 'wait' }
+  if (isCopy && file.isGuest) return { kind: 'leave' }
   return { kind: 'begin', generation, supersedes: undefined }
 }
 
@@ -80,8 +85,6 @@ function isContinuable(facts: StreamFacts): boolean {
   return (
     facts.isSibling &&
     facts.doesContentMatch &&
-    !facts.isClaimed &&
-    !facts.stream.isSuperseded &&
     facts.stream.position >= CONTINUE_BYTES_MIN
   )
 }

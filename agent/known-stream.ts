@@ -22,6 +22,8 @@ export interface KnownStream {
   readonly path: string
   /** Path in the record key. */
   readonly keyPath: string
+  /** The collector's clock; undefined while nothing of it has arrived. */
+  readonly lastAppendMs: number | undefined
 }
 
 export function knownStream(info: StreamInfo): KnownStream {
@@ -40,5 +42,6 @@ export function knownStream(info: StreamInfo): KnownStream {
     recordCount: info.records,
     path: info.path,
     keyPath: info.keyPath,
+    lastAppendMs: info.lastAppendMs,
   }
 }

@@ -4,9 +4,10 @@
  */
 import { NO_TAIL_HASH } from '../shared/hashes.ts'
 import type { FileStat } from '../shared/system.ts'
+import { FollowedSince } from './followed-since.ts'
 import { initialPace, type PaceLimits } from './pace.ts'
 import type { KnownStream } from './known-stream.ts'
-import { fileKey, SourceFile, type Guest, type ReadCursor } from './source-file.ts'
+import { fileKey, SourceFile, type ReadCursor } from './source-file.ts'
 import type { FoundFile } from './watcher.ts'
 
 export interface Reconciled {
@@ -17,12 +18,19 @@ export interface Reconciled {
   readonly missing: readonly SourceFile[]
 }
 
+/** More are forgotten, which costs a second look. */
+const FINISHED_MAX = 10_000
+
 export class Registry {
   private readonly byKey = new Map<string, SourceFile>()
   private readonly byPath = new Map<string, SourceFile>()
   private readonly byStream = new Map<string, SourceFile>()
   /** Streams whose file was truncated or rewritten while batches are on their way, with how far they were read. */
   readonly orphans = new Map<string, ReadCursor>()
+  /** Keys are base paths, one map for each topic would say the same. */
+  readonly since = new FollowedSince()
+  /** Files that were read to their end and let go, with size and mtime then: siblings that need no second look. */
+  private readonly finished = new Map<string, string>()
   private readonly pace: PaceLimits
   private hasSwept = false
 
@@ -115,11 +123,11 @@ export class Registry {
     this.byPath.set(`${topic} ${file.path}`, file)
   }
 
-  add(found: FoundFile, options: { nowMs: number; guest?: Guest; keyPath?: string; isFromStart?: boolean }): SourceFile {
+  add(found: FoundFile, options: { nowMs: number; isGuest?: boolean; keyPath?: string; isFromStart?: boolean }): SourceFile {
     const { nowMs, ...rest } = options
     const file = new SourceFile({ ...found, ...rest, nowMs, pace: initialPace(this.pace) })
     this.byKey.set(fileKey(file, file.input.topic), file)
-    if (options.guest === undefined || this.atPath(file.path, file.input.topic) === undefined) {
+    if (!file.isGuest || this.atPath(file.path, file.input.topic) === undefined) {
       this.byPath.set(`${file.input.topic} ${file.path}`, file)
     }
     return file
@@ -132,12 +140,28 @@ export class Registry {
     this.untie(file)
   }
 
+  noteFinished(file: SourceFile): void {
+    if (this.finished.size >= FINISHED_MAX) this.finished.clear()
+    this.finished.set(finishedKey(file, file.input.topic), `${file.size} ${file.mtimeMs}`)
+  }
+
+  /** Whether it is as it was when it was let go. */
+  isFinished(stat: FileStat, topic: string): boolean {
+    return this.finished.get(finishedKey(stat, topic)) === `${stat.size} ${stat.mtimeMs}`
+  }
+
+  /** The collector may have lost what it had of them. */
+  forgetFinished(): void {
+    this.finished.clear()
+  }
+
   /** From here on the file's bytes go into this stream. */
   tie(file: SourceFile, cursor: ReadCursor): void {
     this.untie(file)
     file.cursor = cursor
     file.generationFloor = Math.max(file.generationFloor, ownGeneration(file, cursor))
     this.byStream.set(cursor.stream.identity.idHex, file)
+    this.since.noteFile(cursor.stream.identity.keyPath, file)
     this.orphans.delete(cursor.stream.identity.idHex)
   }
 
@@ -183,7 +207,12 @@ function streamAt(cursor: ReadCursor): KnownStream {
     recordCount: cursor.start.ordinal,
     path: identity.keyPath,
     keyPath: identity.keyPath,
+    lastAppendMs: undefined,
   }
+}
+
+function finishedKey(file: { device: bigint; inode: bigint; birthtimeNs: bigint }, topic: string): string {
+  return `${fileKey(file, topic)} ${file.birthtimeNs}`
 }
 
 /** A generation counts for the file that the stream's id is made of, not for a copy that carries it on. */

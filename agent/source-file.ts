@@ -23,9 +23,6 @@ export type FileState =
   /** By configuration. */
   | { readonly kind: 'ignored'; readonly reason: string }
 
-/** A file that no glob matches, followed because it carries on a stream, or stands between two that do. */
-export type Guest = 'resumes only' | 'may begin'
-
 /** How far a file was read for its stream. */
 export interface ReadCursor {
   readonly stream: Stream
@@ -42,7 +39,8 @@ export interface SourceFileOptions {
   readonly nowMs: number
   /** Path in the record key of a new stream: the base path for a rotated file. */
   readonly keyPath?: string
-  readonly guest?: Guest
+  /** No glob matches it: it is followed because rotation left it beside files that are. */
+  readonly isGuest?: boolean
   /** It was there when the agent began. */
   readonly isFromStart?: boolean
 }
@@ -52,7 +50,7 @@ export class SourceFile {
   readonly device: bigint
   readonly inode: bigint
   readonly birthtimeNs: bigint
-  readonly guest: Guest | undefined
+  readonly isGuest: boolean
   readonly isFromStart: boolean
   path: string
   openPath: string
@@ -97,10 +95,10 @@ export class SourceFile {
     this.device = options.stat.device
     this.inode = options.stat.inode
     this.birthtimeNs = options.stat.birthtimeNs
-    this.guest = options.guest
+    this.isGuest = options.isGuest ?? false
     this.isFromStart = options.isFromStart ?? false
-    this.isListed = options.guest === undefined
-    this.isDetached = options.guest !== undefined
+    this.isListed = !this.isGuest
+    this.isDetached = this.isGuest
     this.path = options.path
     this.openPath = options.openPath
     this.keyPath = options.keyPath ?? options.path

@@ -6,7 +6,7 @@ import type { KnownStream } from '../../agent/known-stream.ts'
 function stream(fields: Partial<KnownStream> = {}): KnownStream {
   return {
     id: 'a'.repeat(32), topic: 'app', inode: 1n, birthtimeNs: 10n, generation: 1, isSuperseded: false, isOpen: true, position: 5000,
-    tailHash: Buffer.alloc(16), headLength: 1024, headHash: Buffer.alloc(16), recordCount: 10, path: '/log/a.log', keyPath: '/log/a.log', ...fields,
+    tailHash: Buffer.alloc(16), headLength: 1024, headHash: Buffer.alloc(16), recordCount: 10, path: '/log/a.log', keyPath: '/log/a.log', lastAppendMs: 0, ...fields,
   }
 }
 
@@ -16,7 +16,7 @@ function facts(fields: Partial<StreamFacts> = {}): StreamFacts {
 
 function file(streams: readonly StreamFacts[], fields: Partial<FileFacts> = {}): FileFacts {
   return {
-    inode: 1n, birthtimeNs: 10n, size: 9000, streams, isCopyOfLiveSibling: false, isWaitOver: false, wasChangeSeen: true, isReship: false, ...fields,
+    inode: 1n, birthtimeNs: 10n, size: 9000, streams, isCopyOfLiveSibling: false, isWaitOver: false, wasChangeSeen: true, isReship: false, isGuest: false, ...fields,
   }
 }
 
@@ -69,6 +69,18 @@ describe('another inode', () => {
     expect(decideIdentity(file([facts({ ownFile })], other))).toMatchObject({ kind: 'resume', why: 'copy or rename' })
   })
 
+  test('a superseded generation is continued by the copy that holds its tail', () => {
+    expect(decideIdentity(file([facts({ ownFile: 'changed', stream: stream({ isSuperseded: true }) })], other))).toMatchObject({ kind: 'resume', why: 'copy or rename' })
+  })
+
+  test('while another copy ships into the stream, a second one waits', () => {
+    expect(decideIdentity(file([facts({ ownFile: 'gone', isClaimed: true })], other))).toEqual({ kind: 'wait' })
+  })
+
+  test('a copy that no glob matches never becomes a file of its own', () => {
+    expect(decideIdentity(file([facts()], { ...other, isGuest: true, isWaitOver: true }))).toEqual({ kind: 'leave' })
+  })
+
   test('a copy of a live file waits, and becomes a file of its own when waiting ends', () => {
     expect(decideIdentity(file([facts()], other))).toEqual({ kind: 'wait' })
     expect(decideIdentity(file([facts()], { ...other, isWaitOver: true }))).toEqual({ kind: 'begin', generation: 1, supersedes: undefined })
@@ -81,9 +93,7 @@ describe('another inode', () => {
   test.each([
     ['is no sibling', { isSibling: false }],
     ['has other content', { doesContentMatch: false }],
-    ['is claimed by another file', { isClaimed: true }],
     ['shares less than 1 KiB', { stream: stream({ position: 1023 }) }],
-    ['is superseded', { stream: stream({ isSuperseded: true }) }],
   ])('a stream that %s is not continued', (_name, fields) => {
     expect(decideIdentity(file([facts({ ownFile: 'gone', ...fields })], other))).toEqual({ kind: 'begin', generation: 1, supersedes: undefined })
   })

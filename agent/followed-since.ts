@@ -1,0 +1,63 @@
+/**
+ * Since when each base path is followed, on the clock of file births: a sibling that rotation left there and that nobody
+ * knows is ours to ship only if it is younger. What stood there before the path was ever followed is left alone.
+ *
+ * Evidence is the birth of a file that was followed under the base path and does not bear it any more (a renamed one, or
+ * a copy that carries on a stream), or, where no such file is left, the first append to the oldest stream we know of.
+ * The latter is the collector's clock: it only ever decides between old files and none. Earliest evidence wins and is
+ * never forgotten; bounded by the number of base paths.
+ */
+export interface Evidence {
+  readonly inode: bigint
+  readonly birthtimeNs: bigint
+}
+
+interface Since {
+  /** The two earliest births of different files: one of them may bear the base path now, and then says nothing. */
+  births: readonly Evidence[]
+  appendNs: bigint | undefined
+}
+
+const NS_PER_MS = 1_000_000n
+
+export class FollowedSince {
+  private readonly bases = new Map<string, Since>()
+
+  /** A file that ships, or once shipped, under the base path. */
+  noteFile(base: string, file: Evidence): void {
+    const since = this.of(base)
+    if (file.birthtimeNs === 0n || since.births.some(({ inode, birthtimeNs }) => inode === file.inode && birthtimeNs === file.birthtimeNs)) return
+    const births = [...since.births, { inode: file.inode, birthtimeNs: file.birthtimeNs }]
+    since.births = births.sort((a, b) => (a.birthtimeNs < b.birthtimeNs ? -1 : 1)).slice(0, 2)
+  }
+
+  /** The last append to a stream of the base path. */
+  noteAppend(base: string, lastAppendMs: number): void {
+    const since = this.of(base)
+    const appendNs = BigInt(Math.floor(lastAppendMs)) * NS_PER_MS
+    if (since.appendNs === undefined || appendNs < since.appendNs) since.appendNs = appendNs
+  }
+
+  has(base: string): boolean {
+    return this.bases.has(base)
+  }
+
+  /** Whether the file came to be after the path was followed. `current` is the file that bears the base path. */
+  isYounger(base: string, file: Evidence & { readonly mtimeMs: number }, current: Evidence | undefined): boolean {
+    const since = this.bases.get(base)
+    if (since === undefined) return false
+    // A file system without birth times: the last write is no earlier than the birth.
+    const bornNs = file.birthtimeNs === 0n ? BigInt(Math.floor(file.mtimeMs)) * NS_PER_MS : file.birthtimeNs
+    const isBearer = (each: Evidence): boolean => each.inode === current?.inode && each.birthtimeNs === current.birthtimeNs
+    if (since.births.some((each) => !isBearer(each) && each.birthtimeNs < bornNs)) return true
+    return since.appendNs !== undefined && since.appendNs < bornNs
+  }
+
+  private of(base: string): Since {
+    const known = this.bases.get(base)
+    if (known !== undefined) return known
+    const since: Since = { births: [], appendNs: undefined }
+    this.bases.set(base, since)
+    return since
+  }
+}
