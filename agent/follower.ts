@@ -233,6 +233,8 @@ export class Follower {
     try {
       // A descriptor in time: bytes behind a name that goes away are read through it.
       if (file.handle === undefined && (file.isDetached || file.state.kind === 'new')) await handles.of(file)
+      // Taken before the stat: those bytes were there, so a smaller size behind it is a truncation and not an old answer.
+      const { position } = file
       const stat = await (file.handle?.stat() ?? system.fs.stat(file.openPath))
       if (stat === undefined || stat.inode !== file.inode || !registry.has(file)) return
       if (stat.size === file.size && stat.mtimeMs === file.mtimeMs) return
@@ -240,7 +242,9 @@ export class Follower {
       if (file.cursor === undefined) file.size = stat.size
       if (file.state.kind === 'empty' || file.state.kind === 'ignored') file.state = { kind: 'new' }
       if (stat.size > file.size) file.lastGrowthMs = system.clock.monotonicMs()
-      reader.poke(file)
+      // The reader would see it too, but not while it holds the file back because its stream is not taken.
+      if (stat.size < position && file.cursor !== undefined && !file.isBusy) this.changed(file, 'shrunk')
+      else reader.poke(file)
     } catch (error) {
       this.lookFailed(file, error)
     }

@@ -271,6 +271,54 @@ describe('rotation', () => {
     await rig.stop()
   })
 
+  test.each([['inside', '/log/*'], ['outside', '/log/*.log']])('copies %s the glob are not shipped again after restarts, however many there are', async (_where, glob) => {
+    const input = { files: [glob] }
+    let rig = await rigWith({ '/log/a.log': lines('gen 0') }, { input })
+    const expected: string[] = []
+    for (let rotation = 0; rotation < 12; rotation += 1) {
+      await rig.start()
+      await rig.pass(3000)
+      expected.push(`${rig.fs.getFile('/log/a.log')?.toString() ?? ''}late in ${rotation}\n`)
+      if (rotation % 2 === 0) await rig.stop()
+      await rig.append('/log/a.log', `late in ${rotation}\n`)
+      for (let number = rotation; number >= 1; number -= 1) await rig.rename(`/log/a.log.${number}`, `/log/a.log.${number + 1}`)
+      rig.sim.clock.stepWall(1000)
+      await rig.copy('/log/a.log', '/log/a.log.1')
+      await rig.truncate('/log/a.log')
+      await rig.append('/log/a.log', lines(`gen ${rotation + 1}`))
+      if (rotation % 2 !== 0) {
+        await rig.pass(3000)
+        await rig.stop()
+      }
+      rig = await rigWith({}, { input, fs: rig.fs, collector: rig.collector })
+    }
+    await rig.start()
+    await rig.pass(60_000)
+    await rig.stop()
+    const stored = [...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())
+    expect(new Set(stored)).toEqual(new Set([...expected, lines('gen 12')]))
+    expect(stored).toHaveLength(13)
+  })
+
+  test('the tail of a copy is not lost when the agent dies after the next generation has begun', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('first') })).start()
+    await rig.pass(1000)
+    rig.collector.judgeFrame = (source) =>
+      source.generation === 1 ? { status: 'error', code: 'UNAVAILABLE', message: 'later', retryable: true } : undefined
+    await rig.append('/log/a.log', lines('tail'))
+    await rig.copy('/log/a.log', '/log/a.log.1')
+    await rig.truncate('/log/a.log')
+    await rig.append('/log/a.log', 'after\n')
+    await rig.pass(5000)
+    expect([...rig.collector.streams.values()].map(({ isSuperseded }) => isSuperseded)).toEqual([true, false])
+    await rig.stop()
+    rig.collector.judgeFrame = undefined
+    const next = await (await rigWith({}, { fs: rig.fs, collector: rig.collector })).start()
+    await next.pass(60_000)
+    await next.stop()
+    expect([...next.collector.streams.values()].map(({ bytes }) => bytes.toString())).toEqual([lines('first') + lines('tail'), 'after\n'])
+  })
+
   test('a file truncated and grown past its old position between two looks is seen', async () => {
     const rig = await (await rigWith({ '/log/a.log': lines('first') })).start()
     await rig.pass(1000)

@@ -108,7 +108,7 @@ export class FakeCollector implements HttpClient {
   }
 
   private hello(after: string): unknown {
-    const all = [...this.streams.values()].filter((stream) => !stream.isSuperseded && stream.id > after).sort((a, b) => (a.id < b.id ? -1 : 1))
+    const all = [...this.streams.values()].filter((stream) => (!stream.isSuperseded || stream.isOpen) && stream.id > after).sort((a, b) => (a.id < b.id ? -1 : 1))
     const page = all.slice(0, this.pageSize)
     return {
       protocol: 1,
