@@ -14,8 +14,12 @@ import { wireLimits, type CollectorStatus, type ExportInfo } from '../shared/wir
 import { VERSION } from '../shared/version.ts'
 import type { Zstd } from '../shared/zstd.ts'
 import type { CollectorConfig, ExportConfig, TlsFiles } from './config.ts'
+import { openBlockCache } from './export/block-cache.ts'
+import { ExportedFiles } from './export/exported-files.ts'
+import { ExportedLog } from './export/exported-log.ts'
 import { createExporter, type Exporter } from './export/exporter.ts'
 import { openRemoteStore } from './export/open-store.ts'
+import { TieredLog } from './export/tiered-log.ts'
 import { createHostCheck } from './host-names.ts'
 import type { ExportView } from './http/listings.ts'
 import { createReadRoutes } from './http/read.ts'
@@ -23,6 +27,7 @@ import { createCollectorHandler } from './http/server.ts'
 import { loadTokens, type StoredToken } from './http/tokens.ts'
 import { QueryEngine } from './query/query-engine.ts'
 import type { ScanExecutor } from './query/scan-types.ts'
+import type { ReadableLog } from './storage/topic-log.ts'
 import { openTopicStore, type TopicStore } from './storage/topic-store.ts'
 
 export interface CollectorDependencies {
@@ -75,14 +80,17 @@ async function assemble(system: System, config: CollectorConfig, deps: Assembly)
     onFatal: deps.onFatal,
   })
   closers.push(() => log.close())
-  const exporter = config.export === undefined ? undefined : await startExporter(system, config, { ...deps, log, export: config.export })
+  const exporting = config.export === undefined ? undefined : await startExport(system, config, { ...deps, log, export: config.export })
+  const exporter = exporting?.exporter
   if (exporter !== undefined) closers.push(() => exporter.close())
   closers.push(startMaintenance(system, log, deps.onFatal))
   closers.push(() => deps.executor.close())
-  const engine = new QueryEngine({ log, executor: deps.executor, clock: system.clock })
+  const readable = exporting?.readable ?? log
+  const engine = new QueryEngine({ log: readable, executor: deps.executor, clock: system.clock })
   const server = await listen(system, config, {
     ...deps,
     log,
+    readable,
     exporter,
     tls,
     tokens: config.hasTokens ? () => tokens.list : undefined,
@@ -120,17 +128,28 @@ interface ExportParts extends CollectorDependencies {
   readonly export: ExportConfig
 }
 
-async function startExporter(system: System, config: CollectorConfig, { log, zstd, exportHttp, export: wanted }: ExportParts): Promise<Exporter> {
+interface Exporting {
+  readonly exporter: Exporter
+  /** The log with what was exported and dropped here. */
+  readonly readable: ReadableLog
+}
+
+async function startExport(system: System, config: CollectorConfig, { log, zstd, exportHttp, export: wanted }: ExportParts): Promise<Exporting> {
   const store = openRemoteStore(wanted.url, wanted.store, { system, ...exportHttp })
   const exporter = createExporter(system, { log, store, zstd, dataDir: config.dataDirectory, parallel: wanted.parallel })
   // Before anything maintains the log: retention must never run without knowing what is exported.
   log.setExportedOffset((topic, partition) => exporter.exportedOffset(topic, partition))
   await exporter.start()
-  return exporter
+  const bytesMax = wanted.readBackCacheBytes ?? 0
+  const cache = bytesMax === 0 ? undefined : await openBlockCache(system, { directory: `${config.dataDirectory}/cache`, bytesMax })
+  const files = new ExportedFiles(system, { store, cache })
+  const exported = new ExportedLog(system, { files, segments: (topic, partition) => exporter.segments(topic, partition) })
+  return { exporter, readable: new TieredLog(log, exported) }
 }
 
 interface Served extends CollectorDependencies {
   readonly log: TopicStore
+  readonly readable: ReadableLog
   readonly exporter: Exporter | undefined
   readonly tls: ServerTls | undefined
   readonly tokens: (() => readonly StoredToken[]) | undefined
@@ -138,10 +157,11 @@ interface Served extends CollectorDependencies {
 }
 
 function listen(system: System, config: CollectorConfig, parts: Served): Promise<RunningServer> {
-  const { log, exporter, tls } = parts
+  const { log, readable, exporter, tls } = parts
   const handler = createCollectorHandler({
     system,
     log,
+    readable,
     zstd: parts.zstd,
     auth: {
       tokens: parts.tokens,
@@ -159,7 +179,7 @@ function listen(system: System, config: CollectorConfig, parts: Served): Promise
     alarms: (): CollectorStatus['alarms'] => [...log.alarms(), ...(exporter?.alarms() ?? [])],
     confirmClock: () => log.confirmClock(),
     closedBecause: (): AppError | undefined => exporter?.refusal(),
-    readRoutes: createReadRoutes({ log, engine: parts.engine }),
+    readRoutes: createReadRoutes({ log: readable, engine: parts.engine }),
   })
   return (parts.serve ?? serveHttp)(handler, {
     ...config.listen,

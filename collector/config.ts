@@ -32,6 +32,7 @@ export const collectorSettings = {
   hdfsAllowedHosts: { kind: 'list', help: 'where a NameNode may redirect to: names, .suffixes, addresses, CIDR blocks (default: its neighbours)' },
   hdfsDataNodes: { kind: 'map', help: 'DataNode host or host:port, and what to connect to instead' },
   exportParallel: { kind: 'integer', default: 4, min: 1, max: 64, help: 'partitions that upload at the same time' },
+  readBackCacheBytes: { kind: 'bytes', default: '1GiB', min: 0, max: 1024 * GIB, help: 'disk for what is read back from HDFS after it was dropped here; 0 = none' },
   auth: { kind: 'choice', choices: ['none', 'tokens'], default: 'none', help: 'whether callers need a bearer token' },
   tlsCert: { kind: 'string', help: 'file with the certificate of this collector' },
   tlsKey: { kind: 'string', help: 'file with its key' },
@@ -64,6 +65,8 @@ export interface ExportConfig {
   readonly url: string
   readonly caFile: string | undefined
   readonly parallel: number
+  /** 0 (default) = nothing is kept. */
+  readonly readBackCacheBytes?: number
   readonly store: StoreOptions
 }
 
@@ -189,6 +192,8 @@ function exportOf(values: CollectorSettings): ExportConfig | undefined {
     url,
     caFile: values.hdfsCaFile,
     parallel: values.exportParallel,
+    // A folder of this machine is as near as its cache would be.
+    readBackCacheBytes: url.startsWith('file:') ? 0 : values.readBackCacheBytes,
     store: {
       mode: values.hdfsMode,
       ...(values.hdfsUser === undefined ? {} : { userName: values.hdfsUser }),

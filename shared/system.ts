@@ -48,9 +48,12 @@ export interface DirectoryEntry {
  */
 export type OpenMode = 'read' | 'readSource' | 'readWrite' | 'create' | 'readWriteCreate' | 'truncateWrite'
 
-export interface FileHandle {
+export interface ReadableFile {
   /** Bytes read, 0 at the end of the file; may be short. */
   read(target: Buffer, options: { offset: number; length: number; position: number }): Promise<number>
+}
+
+export interface FileHandle extends ReadableFile {
   /** One pwritev. Bytes written; a short count without an error is how a full disk may look, so callers check. */
   write(buffers: readonly Uint8Array[], position: number): Promise<number>
   stat(): Promise<FileStat>

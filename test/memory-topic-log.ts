@@ -90,7 +90,7 @@ export class MemoryTopicLog implements TopicLog {
 
   watermarks(topic: string, partition: number): Watermarks {
     const end = endOf(this.partition(topic, partition))
-    return { logStartOffset: toOffset(0), highWatermark: end, logEndOffset: end }
+    return { logStartOffset: toOffset(0), localLogStartOffset: toOffset(0), highWatermark: end, logEndOffset: end }
   }
 
   async read(request: ReadRequest): Promise<ReadResult> {

@@ -17,7 +17,8 @@ export const offsetsCommand: CommandSpec = {
     { command: 'tailrace offsets -t app --json', meaning: 'one topic, for scripts' },
   ],
   options: [{ flags: '-t, --topic <glob>', kind: 'list', help: 'only these topics (repeat for more)' }, jsonOption, ...serverOptions],
-  details: 'Readers see offsets from LOG START up to, not including, HIGH WATERMARK: everything below it is synced.',
+  details: `Readers see offsets from LOG START up to, not including, HIGH WATERMARK: everything below it is synced. What lies
+before LOCAL START is not on the collector's disk any more and is read back from the export.`,
   run: runOffsets,
 }
 
@@ -35,6 +36,7 @@ function offsetColumns(input: CommandInput): Array<Column<OffsetRow>> {
     { title: 'TOPIC', cell: ({ topic }) => topic },
     { title: 'PARTITION', cell: ({ partition }) => String(partition), align: 'right' },
     { title: 'LOG START', cell: ({ logStartOffset }) => String(logStartOffset), align: 'right' },
+    { title: 'LOCAL START', cell: ({ localLogStartOffset }) => String(localLogStartOffset), align: 'right' },
     { title: 'HIGH WATERMARK', cell: ({ highWatermark }) => String(highWatermark), align: 'right' },
     { title: 'LOG END', cell: ({ logEndOffset }) => String(logEndOffset), align: 'right' },
     { title: 'SEGMENTS', cell: ({ segments }) => String(segments), align: 'right' },

@@ -19,7 +19,7 @@ import type { TopicLog } from '../storage/topic-log.ts'
 import { Alarms, type Alarm } from './alarms.ts'
 import { declareExportMetrics, publishLag, type ExportMetrics } from './export-metrics.ts'
 import { describePartition } from './export-status.ts'
-import { partitionName } from './journal-format.ts'
+import { partitionName, type ExportedSegment } from './journal-format.ts'
 import { openJournal, type Journal } from './journal.ts'
 import type { Owner } from './owner.ts'
 import { PartitionExport } from './partition-export.ts'
@@ -54,6 +54,8 @@ export interface Exporter {
   /** What retention may rely on; 0 where nothing is exported yet. */
   exportedOffset(topic: string, partition: number): Offset
   status(options?: { segmentsMax?: number }): ExportInfo[]
+  /** What the journal knows of a partition, by base offset: for reading back. */
+  segments(topic: string, partition: number): ReadonlyMap<Offset, ExportedSegment>
   alarms(): Alarm[]
   /** Every exported segment, in order. `deep` reads every byte back. */
   verify(options: { deep: boolean; signal?: AbortSignal }): AsyncIterable<SegmentVerification>
@@ -73,6 +75,7 @@ const POLL_MS = 1_000
 const ESTABLISH = { baseMs: 1_000, maxMs: 30_000 }
 const PARALLEL_DEFAULT = 4
 const RUNS_MAX = 100_000
+const noSegments: ReadonlyMap<Offset, ExportedSegment> = new Map()
 
 class SegmentExporter implements Exporter {
   private readonly system: ExportSystem
@@ -291,6 +294,10 @@ class SegmentExporter implements Exporter {
           blocked,
         }),
       )
+  }
+
+  segments(topic: string, partition: number): ReadonlyMap<Offset, ExportedSegment> {
+    return this.journal?.segments(topic, partition) ?? noSegments
   }
 
   alarms(): Alarm[] {

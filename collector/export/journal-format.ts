@@ -28,6 +28,8 @@ const topic = v.pipe(v.string(), v.check(isTopicName, 'is a topic name'))
 const kind = v.picklist(segmentFileKinds)
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
 const remotePath = v.pipe(v.string(), v.maxLength(512))
+/** Of the segment's records; null = it has none, absent = written by a build that did not note it. */
+const maxTimestampMs = v.optional(v.nullable(v.number()))
 const where = { topic, partition: count, baseOffset: offset }
 
 const recordSchema = v.variant('type', [
@@ -35,7 +37,7 @@ const recordSchema = v.variant('type', [
   v.object({ type: v.literal('boot'), boot: count, nonce: v.string() }),
   /** This segment is next; a second one for the same base offset begins it anew. */
   v.object({ type: v.literal('planned'), ...where, nextOffset: offset, epoch: count }),
-  v.object({ type: v.literal('encoded'), ...where, files: v.array(v.object({ kind, lengthBytes: count, sha256 })) }),
+  v.object({ type: v.literal('encoded'), ...where, maxTimestampMs, files: v.array(v.object({ kind, lengthBytes: count, sha256 })) }),
   v.object({ type: v.literal('uploaded'), ...where, kind, temp: remotePath }),
   v.object({ type: v.literal('verified'), ...where, kind }),
   /** The temp file was not what we sent, or is gone: this file begins anew. */
@@ -54,6 +56,7 @@ const recordSchema = v.variant('type', [
     nextOffset: offset,
     epoch: count,
     isChecked: v.boolean(),
+    maxTimestampMs,
     files: v.array(v.object({ kind, lengthBytes: count, sha256 })),
   }),
 ])
@@ -65,6 +68,12 @@ export interface EncodedFile {
   readonly sha256: string
 }
 
+export interface EncodedFacts {
+  readonly files: readonly EncodedFile[]
+  /** Newest record; null = there is none, undefined = not known. */
+  readonly maxTimestampMs: number | null | undefined
+}
+
 export type FileProgress =
   | { readonly kind: 'pending' }
   | { readonly kind: 'uploaded'; readonly temp: string }
@@ -73,8 +82,8 @@ export type FileProgress =
 
 export type SegmentProgress =
   | { readonly kind: 'planned' }
-  | { readonly kind: 'encoded'; readonly files: readonly EncodedFile[]; readonly progress: ReadonlyMap<SegmentFileKind, FileProgress> }
-  | { readonly kind: 'recorded'; readonly files: readonly EncodedFile[]; readonly isChecked: boolean }
+  | (EncodedFacts & { readonly kind: 'encoded'; readonly progress: ReadonlyMap<SegmentFileKind, FileProgress> })
+  | (EncodedFacts & { readonly kind: 'recorded'; readonly isChecked: boolean })
   | { readonly kind: 'damaged'; readonly reason: string }
   | { readonly kind: 'skipped' }
 
@@ -144,7 +153,7 @@ export function applyRecord(state: ExportState, record: JournalRecord): void {
     return
   }
   if (record.type === 'finished') {
-    const progress: SegmentProgress = { kind: 'recorded', files: record.files, isChecked: record.isChecked }
+    const progress: SegmentProgress = { kind: 'recorded', files: record.files, maxTimestampMs: record.maxTimestampMs, isChecked: record.isChecked }
     segments.set(record.baseOffset, { key: keyOf(record), progress })
     return
   }
@@ -158,11 +167,11 @@ type StepRecord = Exclude<JournalRecord, { type: 'boot' | 'skipped' | 'planned' 
 function nextProgress(progress: SegmentProgress, record: StepRecord): SegmentProgress | undefined {
   switch (record.type) {
     case 'encoded':
-      return { kind: 'encoded', files: record.files, progress: new Map() }
+      return { kind: 'encoded', files: record.files, maxTimestampMs: record.maxTimestampMs, progress: new Map() }
     case 'damaged':
       return { kind: 'damaged', reason: record.reason }
     case 'recorded':
-      return progress.kind === 'encoded' ? { kind: 'recorded', files: progress.files, isChecked: false } : undefined
+      return progress.kind === 'encoded' ? { kind: 'recorded', files: progress.files, maxTimestampMs: progress.maxTimestampMs, isChecked: false } : undefined
     case 'checked':
       return progress.kind === 'recorded' ? { ...progress, isChecked: true } : undefined
     case 'uploaded':
@@ -222,7 +231,7 @@ function* segmentRecords({ key, progress }: ExportedSegment): Generator<JournalR
   const at = { topic: key.topic, partition: key.partition, baseOffset: key.baseOffset }
   switch (progress.kind) {
     case 'recorded':
-      yield { type: 'finished', ...key, isChecked: progress.isChecked, files: [...progress.files] }
+      yield { type: 'finished', ...key, isChecked: progress.isChecked, maxTimestampMs: progress.maxTimestampMs, files: [...progress.files] }
       return
     case 'skipped':
       yield { type: 'skipped', topic: key.topic, partition: key.partition, fromOffset: key.baseOffset, toOffset: key.nextOffset }
@@ -236,7 +245,7 @@ function* segmentRecords({ key, progress }: ExportedSegment): Generator<JournalR
       return
     case 'encoded':
       yield { type: 'planned', ...key }
-      yield { type: 'encoded', ...at, files: [...progress.files] }
+      yield { type: 'encoded', ...at, maxTimestampMs: progress.maxTimestampMs, files: [...progress.files] }
       for (const [fileKind, file] of progress.progress) {
         if (file.kind === 'renamed') yield { type: 'renamed', ...at, kind: fileKind }
         if (file.kind === 'uploaded' || file.kind === 'verified') yield { type: 'uploaded', ...at, kind: fileKind, temp: file.temp }

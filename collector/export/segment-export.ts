@@ -84,8 +84,8 @@ async function encode(context: SegmentExportContext, found: { segment: SegmentIn
     return entry.progress.files
   }
   if (entry.progress.kind === 'encoded') await context.journal.append({ type: 'planned', ...entry.key })
-  const files = await describeFiles(context, { key: entry.key, segment })
-  await context.journal.append({ type: 'encoded', ...at(entry.key), files: [...files] })
+  const { files, maxTimestampMs } = await describeFiles(context, { key: entry.key, segment })
+  await context.journal.append({ type: 'encoded', ...at(entry.key), maxTimestampMs, files })
   return files
 }
 
@@ -97,7 +97,7 @@ async function areAsEncoded(context: SegmentExportContext, found: { key: Segment
   return true
 }
 
-async function describeFiles(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo }): Promise<EncodedFile[]> {
+async function describeFiles(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo }): Promise<{ files: EncodedFile[]; maxTimestampMs: number | null }> {
   const { system, zstd } = context
   const { key, segment } = found
   const scan = await scanSegment(system.fs, zstd, segment)
@@ -118,7 +118,7 @@ async function describeFiles(context: SegmentExportContext, found: { key: Segmen
   })
   await writeFileDurably(system.fs, localPath(context, found, 'manifest.json'), manifest)
   const sha256 = createHash('sha256').update(manifest).digest('hex')
-  return [...files, { kind: 'manifest.json', lengthBytes: manifest.length, sha256 }]
+  return { files: [...files, { kind: 'manifest.json', lengthBytes: manifest.length, sha256 }], maxTimestampMs: scan.maxTimestampMs }
 }
 
 async function hashFile(context: SegmentExportContext, kind: SegmentFileKind, path: string): Promise<EncodedFile> {

@@ -3,7 +3,7 @@ import { AppError } from '../../shared/errors.ts'
 import { jsonResponse } from '../../shared/http-body.ts'
 import type { ServerRequest, ServerResponse } from '../../shared/http-handler.ts'
 import { paths, wireLimits, type ExportInfo, type ExportsResponse, type StreamsResponse } from '../../shared/wire.ts'
-import type { StreamState, TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog, StreamState } from '../storage/topic-log.ts'
 import type { Route } from './router.ts'
 import { StreamPage } from './stream-info.ts'
 
@@ -15,7 +15,7 @@ export interface ExportView {
 }
 
 export interface ListingsDependencies {
-  readonly log: TopicLog
+  readonly log: ReadableLog
   readonly exports: ExportView | undefined
 }
 
@@ -39,7 +39,7 @@ interface StreamFilter {
   readonly open: string | undefined
 }
 
-function listStreams(request: ServerRequest, log: TopicLog): ServerResponse {
+function listStreams(request: ServerRequest, log: ReadableLog): ServerResponse {
   checkParameters(request, streamParameters)
   const get = (name: string): string | undefined => request.query.get(name) ?? undefined
   const filter = { host: get('host'), path: get('path'), topic: get('topic'), agent: get('agent'), id: get('id'), open: get('open') }
@@ -58,7 +58,7 @@ function listStreams(request: ServerRequest, log: TopicLog): ServerResponse {
   return jsonResponse({ streams: page.streams, next: null } satisfies StreamsResponse)
 }
 
-function candidates(log: TopicLog, id: string | undefined): Iterable<StreamState> {
+function candidates(log: ReadableLog, id: string | undefined): Iterable<StreamState> {
   if (id === undefined) return log.streams.list()
   const state = log.streams.get(Buffer.from(id, 'hex'))
   return state === undefined ? [] : [state]

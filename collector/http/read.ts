@@ -14,7 +14,7 @@ import { fetchBatches, type FetchResult } from '../query/fetch.ts'
 import { parseQuery, parseTail } from '../query/parse-query.ts'
 import type { QueryEngine } from '../query/query-engine.ts'
 import type { TailEvent } from '../query/tail-run.ts'
-import type { TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog } from '../storage/topic-log.ts'
 import type { Route } from './router.ts'
 
 const FETCH_BYTES = 1024 * 1024
@@ -24,7 +24,7 @@ const MISSING_LISTED_MAX = 32
 const FETCH_NAMES = ['topic', 'partition', 'offset', 'maxBytes', 'stream', 'endOffset']
 
 export interface ReadRoutesOptions {
-  readonly log: TopicLog
+  readonly log: ReadableLog
   readonly engine: QueryEngine
 }
 
@@ -75,7 +75,7 @@ function eventBytes(event: TailEvent): Uint8Array {
   }
 }
 
-async function answerFetch(log: TopicLog, request: ServerRequest): Promise<ServerResponse> {
+async function answerFetch(log: ReadableLog, request: ServerRequest): Promise<ServerResponse> {
   const { query } = request
   for (const name of query.keys()) {
     if (!FETCH_NAMES.includes(name)) throw badRequest(`there is no parameter ${JSON.stringify(name.slice(0, 60))}`)

@@ -7,7 +7,7 @@ import type { Handler } from '../../shared/http-handler.ts'
 import type { System } from '../../shared/system.ts'
 import type { CollectorStatus } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
-import type { TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog, TopicLog } from '../storage/topic-log.ts'
 import { AgentRegistry } from './agent-registry.ts'
 import { createAuthenticator, type AuthOptions } from './auth.ts'
 import { createConversationRoutes } from './conversation.ts'
@@ -24,6 +24,8 @@ import { createTopicsRoutes } from './topics.ts'
 export interface CollectorHandlerOptions {
   readonly system: System
   readonly log: TopicLog
+  /** The same with what can be read back from the export. Default: the log alone. */
+  readonly readable?: ReadableLog
   readonly zstd: Zstd
   readonly auth: AuthOptions
   readonly isKnownHost: (host: string | undefined) => boolean
@@ -53,7 +55,7 @@ export function createCollectorHandler(options: CollectorHandlerOptions): Handle
     ...createIngestRoutes({ system, log, zstd, budget, gate, agents }),
     ...createConversationRoutes({ log, agents, gate }),
     ...createLinesRoutes({ system, log, zstd, budget, gate, window }),
-    ...createTopicsRoutes({ system, log, window }),
+    ...createTopicsRoutes({ system, log, readable: options.readable ?? log, window }),
     ...createListingsRoutes({ log, exports: options.exports }),
     ...createStatusRoutes({
       system,

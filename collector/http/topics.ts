@@ -9,7 +9,7 @@ import type { System } from '../../shared/system.ts'
 import {
   alterTopicSchema, checkTopicName, createTopicSchema, parseJson, paths, type TopicConfigRequest, type TopicInfo, type TopicsResponse,
 } from '../../shared/wire.ts'
-import type { TopicConfig, TopicDescription, TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog, TopicConfig, TopicDescription, TopicLog } from '../storage/topic-log.ts'
 import { readJson } from './conversation.ts'
 import type { IdempotencyWindow } from './idempotency.ts'
 import { param, type Route, type RouteContext } from './router.ts'
@@ -18,21 +18,23 @@ import { TOPICS_MAX } from './topic-gate.ts'
 export interface TopicsDependencies {
   readonly system: Pick<System, 'log'>
   readonly log: TopicLog
+  /** The same with what can be read back from the export: what listings tell. */
+  readonly readable: ReadableLog
   readonly window: IdempotencyWindow
 }
 
 const topicPath = `${paths.topics}/:topic`
 
 export function createTopicsRoutes(dependencies: TopicsDependencies): readonly Route[] {
-  const { log } = dependencies
+  const { readable } = dependencies
   return [
     {
       method: 'GET',
       pattern: paths.topics,
       role: 'read',
-      handler: () => Promise.resolve(jsonResponse({ topics: log.topics().map(topicInfo) } satisfies TopicsResponse)),
+      handler: () => Promise.resolve(jsonResponse({ topics: readable.topics().map(topicInfo) } satisfies TopicsResponse)),
     },
-    { method: 'GET', pattern: topicPath, role: 'read', handler: (_request, context) => Promise.resolve(jsonResponse(topicInfo(needTopic(log, context)))) },
+    { method: 'GET', pattern: topicPath, role: 'read', handler: (_request, context) => Promise.resolve(jsonResponse(topicInfo(needTopic(readable, context)))) },
     { method: 'POST', pattern: paths.topics, role: 'admin', handler: (request, context) => createTopic(request, context, dependencies) },
     { method: 'PATCH', pattern: topicPath, role: 'admin', handler: (request, context) => alterTopic(request, context, dependencies) },
     { method: 'DELETE', pattern: topicPath, role: 'admin', handler: (_request, context) => deleteTopic(context, dependencies) },
@@ -53,6 +55,7 @@ function topicInfo({ name, config, partitions }: TopicDescription): TopicInfo {
     partitions: partitions.map((partition) => ({
       partition: partition.partition,
       logStartOffset: partition.logStartOffset,
+      localLogStartOffset: partition.localLogStartOffset,
       highWatermark: partition.highWatermark,
       logEndOffset: partition.logEndOffset,
       segments: partition.segmentCount,
@@ -64,7 +67,7 @@ function topicInfo({ name, config, partitions }: TopicDescription): TopicInfo {
   }
 }
 
-function needTopic(log: TopicLog, context: RouteContext): TopicDescription {
+function needTopic(log: ReadableLog, context: RouteContext): TopicDescription {
   const name = checkTopicName(param(context, 'topic'))
   const topic = log.topic(name)
   if (topic === undefined) throw new AppError('UNKNOWN_TOPIC', `there is no topic ${name}`, { hint: 'tailrace topics lists them' })
@@ -80,12 +83,12 @@ async function createTopic(request: ServerRequest, { caller }: RouteContext, { s
   return jsonResponse(topicInfo(topic), 201)
 }
 
-async function alterTopic(request: ServerRequest, context: RouteContext, { system, log }: TopicsDependencies): Promise<ServerResponse> {
+async function alterTopic(request: ServerRequest, context: RouteContext, { system, log, readable }: TopicsDependencies): Promise<ServerResponse> {
   const { config } = parseJson(alterTopicSchema, await readJson(request), 'topic')
   const { name } = needTopic(log, context)
   const topic = await log.alterTopic(name, configOf(config))
   system.log.info('topic altered', { topic: name, by: context.caller.name, config: topic.config })
-  return jsonResponse(topicInfo(topic))
+  return jsonResponse(topicInfo(needTopic(readable, context)))
 }
 
 /** Absent keys stay as they are; null becomes undefined, which is how the log says unlimited. */
@@ -109,8 +112,8 @@ async function deleteTopic(context: RouteContext, { system, log, window }: Topic
 }
 
 /** Seals what every partition holds, so that export can take it now. */
-async function rollTopic(context: RouteContext, { log }: TopicsDependencies): Promise<ServerResponse> {
+async function rollTopic(context: RouteContext, { log, readable }: TopicsDependencies): Promise<ServerResponse> {
   const topic = needTopic(log, context)
   for (const { partition } of topic.partitions) await log.roll(topic.name, partition)
-  return jsonResponse(topicInfo(needTopic(log, context)))
+  return jsonResponse(topicInfo(needTopic(readable, context)))
 }

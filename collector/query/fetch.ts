@@ -5,7 +5,7 @@
  */
 import { producerOf, readBatchHeader } from '../../shared/record-batch.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
-import type { ReadResult, TopicLog, Watermarks } from '../storage/topic-log.ts'
+import type { ReadableLog, ReadResult, Watermarks } from '../storage/topic-log.ts'
 
 /** What one request may read through in search of a stream's batches. */
 const SEARCH_BYTES_MAX = 32 * 1024 * 1024
@@ -29,7 +29,7 @@ export interface FetchResult extends Watermarks {
 }
 
 /** Throws OFFSET_OUT_OF_RANGE above the log end, UNKNOWN_TOPIC. */
-export async function fetchBatches(log: TopicLog, request: FetchRequest, signal: AbortSignal): Promise<FetchResult> {
+export async function fetchBatches(log: ReadableLog, request: FetchRequest, signal: AbortSignal): Promise<FetchResult> {
   const watermarks = log.watermarks(request.topic, request.partition)
   const endOffset = toOffset(Math.min(request.endOffset ?? watermarks.highWatermark, watermarks.highWatermark))
   if (request.stream !== undefined) {
@@ -44,7 +44,7 @@ interface StreamRequest extends FetchRequest {
   readonly endOffset: Offset
 }
 
-async function fetchStream(log: TopicLog, request: StreamRequest, signal: AbortSignal): Promise<ReadResult> {
+async function fetchStream(log: ReadableLog, request: StreamRequest, signal: AbortSignal): Promise<ReadResult> {
   const { topic, partition, bytesMax } = request
   const { producerId } = producerOf(request.stream, 0)
   const bounds = streamBounds(log, request)
@@ -70,7 +70,7 @@ async function fetchStream(log: TopicLog, request: StreamRequest, signal: AbortS
 }
 
 /** Where the stream's batches can stand at all. A stream that the table does not know may be anywhere. */
-function streamBounds(log: TopicLog, request: StreamRequest): { from: Offset; to: Offset } {
+function streamBounds(log: ReadableLog, request: StreamRequest): { from: Offset; to: Offset } {
   const { offset, endOffset } = request
   const state = log.streams.get(request.stream)
   if (state === undefined) return { from: offset, to: endOffset }

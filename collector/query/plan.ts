@@ -3,7 +3,7 @@
  */
 import { AppError } from '../../shared/errors.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
-import type { TopicDescription, TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog, TopicDescription } from '../storage/topic-log.ts'
 import { partitionKey, type Cursor } from './cursor.ts'
 import { compileGlobs, isGlob } from './glob.ts'
 import { queryLimits } from './query-spec.ts'
@@ -25,7 +25,7 @@ export interface PlanRequest {
 }
 
 /** In order of topic, then partition: equal keys are merged in this order. Throws UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, INVALID_QUERY. */
-export async function planRanges(log: TopicLog, request: PlanRequest): Promise<PartitionRange[]> {
+export async function planRanges(log: ReadableLog, request: PlanRequest): Promise<PartitionRange[]> {
   const partitions = selectPartitions(log, request)
   checkCursor(partitions, request.from)
   const ranges: PartitionRange[] = []
@@ -48,7 +48,7 @@ export async function planRanges(log: TopicLog, request: PlanRequest): Promise<P
 }
 
 /** Throws UNKNOWN_TOPIC for a plain name that does not exist; a glob may find nothing. */
-function selectPartitions(log: TopicLog, request: Pick<PlanRequest, 'topics' | 'partitions'>): { topic: string; partition: number }[] {
+function selectPartitions(log: ReadableLog, request: Pick<PlanRequest, 'topics' | 'partitions'>): { topic: string; partition: number }[] {
   for (const name of request.topics) {
     if (!isGlob(name) && log.topic(name) === undefined) throw unknownTopic(name, log.topics())
   }
@@ -56,7 +56,7 @@ function selectPartitions(log: TopicLog, request: Pick<PlanRequest, 'topics' | '
 }
 
 /** The partitions that there are now. Throws INVALID_QUERY when they are too many. */
-export function matchingPartitions(log: TopicLog, request: Pick<PlanRequest, 'topics' | 'partitions'>): { topic: string; partition: number }[] {
+export function matchingPartitions(log: ReadableLog, request: Pick<PlanRequest, 'topics' | 'partitions'>): { topic: string; partition: number }[] {
   const isWanted = compileGlobs(request.topics)
   const partitions = log
     .topics()

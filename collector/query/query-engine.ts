@@ -10,7 +10,7 @@ import { AppError } from '../../shared/errors.ts'
 import type { Clock } from '../../shared/system.ts'
 import { toOffset } from '../../shared/types.ts'
 import type { QueryEnd } from '../../shared/wire.ts'
-import type { TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog } from '../storage/topic-log.ts'
 import { AnswerRows } from './answer-rows.ts'
 import { formatCursor } from './cursor.ts'
 import { compileGlobs } from './glob.ts'
@@ -29,7 +29,7 @@ const QUERIES_MAX = 32
 const TAILS_MAX = 256
 
 export interface QueryEngineOptions {
-  readonly log: TopicLog
+  readonly log: ReadableLog
   readonly executor: ScanExecutor
   readonly clock: Clock
   readonly sizes?: ScanSizes

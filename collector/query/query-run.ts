@@ -1,5 +1,5 @@
 /** One running query: what it asks, the ranges it was pinned to, and what it has cost so far. */
-import type { TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog } from '../storage/topic-log.ts'
 import { backwardPages } from './backward-scan.ts'
 import { forwardPages } from './forward-scan.ts'
 import type { PartitionRange } from './plan.ts'
@@ -24,7 +24,7 @@ export interface QueryFilters {
 }
 
 export interface QueryRun {
-  readonly log: TopicLog
+  readonly log: ReadableLog
   readonly executor: ScanExecutor
   readonly filters: QueryFilters
   readonly ranges: readonly PartitionRange[]

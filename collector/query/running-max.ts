@@ -10,7 +10,7 @@
 import { assert } from '../../shared/errors.ts'
 import { readBatchHeader } from '../../shared/record-batch.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
-import type { TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog } from '../storage/topic-log.ts'
 
 /** Nothing before is newer than the first record itself. */
 export const NO_MAX = -Infinity
@@ -29,7 +29,7 @@ export interface Place {
 }
 
 /** Largest timestamp before the place if it is larger than the place's own, else NO_MAX. */
-export async function runningMaxBefore(log: TopicLog, place: Place): Promise<number> {
+export async function runningMaxBefore(log: ReadableLog, place: Place): Promise<number> {
   const bound = (timestampMs: number): Promise<Offset> => log.offsetForTimestamp(place.topic, place.partition, timestampMs)
   if ((await bound(place.timestampMs + 1)) >= place.offset) return NO_MAX
   const ceiling = highestBefore(log, place)
@@ -45,7 +45,7 @@ export async function runningMaxBefore(log: TopicLog, place: Place): Promise<num
 }
 
 /** From the segments alone: nothing before the place is newer than this. */
-function highestBefore(log: TopicLog, place: Place): number {
+function highestBefore(log: ReadableLog, place: Place): number {
   let highest = NO_MAX
   for (const segment of log.segments(place.topic, place.partition)) {
     if (segment.baseOffset < place.offset) highest = Math.max(highest, segment.maxTimestampMs ?? NO_MAX)
@@ -72,7 +72,7 @@ async function narrow(bound: (timestampMs: number) => Promise<Offset>, place: Pl
 }
 
 /** Largest timestamp in the headers of the batches from `from` up to the place. */
-async function largestIn(log: TopicLog, place: Place, from: Offset): Promise<{ maxMs: number }> {
+async function largestIn(log: ReadableLog, place: Place, from: Offset): Promise<{ maxMs: number }> {
   const { topic, partition } = place
   let maxMs = NO_MAX
   for (let offset = from; offset < place.offset; ) {

@@ -4,7 +4,7 @@
  */
 import { AppError, toAppError } from '../../shared/errors.ts'
 import type { Offset } from '../../shared/types.ts'
-import type { ReadResult, TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog, ReadResult } from '../storage/topic-log.ts'
 import type { QueryStats } from './query-stats.ts'
 import type { ScanExecutor, ScanPage, ScanTask } from './scan-types.ts'
 import type { ScanSizes } from './scan-sizes.ts'
@@ -22,7 +22,7 @@ export interface ScanRange {
 
 /** What all partitions of a query share. */
 export interface ScanContext {
-  readonly log: TopicLog
+  readonly log: ReadableLog
   readonly executor: ScanExecutor
   readonly task: ScanTask
   readonly stats: QueryStats

@@ -1,6 +1,6 @@
 /** Guesses which offset stands about so many stored bytes before another, from the segment's bytes per record. */
 import { toOffset, type Offset } from '../../shared/types.ts'
-import type { TopicLog } from '../storage/topic-log.ts'
+import type { ReadableLog } from '../storage/topic-log.ts'
 
 export interface WindowRequest {
   readonly topic: string
@@ -13,7 +13,7 @@ export interface WindowRequest {
 }
 
 /** Inside the segment that holds the record before `high`, and at least one offset before `high` where `low` allows. */
-export function windowStart(log: TopicLog, request: WindowRequest): Offset {
+export function windowStart(log: ReadableLog, request: WindowRequest): Offset {
   const { high, low } = request
   const segment = log.segments(request.topic, request.partition).findLast(({ baseOffset }) => baseOffset < high)
   const floor = Math.min(high, Math.max(low, segment?.baseOffset ?? 0))

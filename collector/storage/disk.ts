@@ -3,7 +3,7 @@
  * crash leaves the old or the new one, read a small file whole. Errors of the platform become AppErrors here.
  */
 import { AppError, BugError, errnoOf } from '../../shared/errors.ts'
-import type { FileHandle, FileSystem } from '../../shared/system.ts'
+import type { FileHandle, FileSystem, ReadableFile } from '../../shared/system.ts'
 import { UNFINISHED_SUFFIX } from './filenames.ts'
 
 export function isDiskFull(error: unknown): boolean {
@@ -49,7 +49,7 @@ export async function syncData(handle: FileHandle, what: string): Promise<void> 
 }
 
 /** Fills `target` from `position`, as far as the file goes; answers the bytes read. */
-export async function readFully(handle: FileHandle, target: Buffer, position: number): Promise<number> {
+export async function readFully(handle: ReadableFile, target: Buffer, position: number): Promise<number> {
   let filled = 0
   while (filled < target.length) {
     const read = await handle.read(target, { offset: filled, length: target.length - filled, position: position + filled })

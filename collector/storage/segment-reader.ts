@@ -5,7 +5,7 @@
  */
 import { AppError } from '../../shared/errors.ts'
 import { BATCH_HEADER_BYTES, hasValidCrc, type BatchHeader } from '../../shared/record-batch.ts'
-import type { FileHandle } from '../../shared/system.ts'
+import type { ReadableFile } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
 import { FileWindow, findNextBatch, parseStoredHeader, scanBatches } from './batch-scan.ts'
 import type { OffsetIndex } from './offset-index.ts'
@@ -18,7 +18,7 @@ const STEP_BYTES_MAX = 4 * 1024 * 1024
 const INDEX_SLACK_BYTES = 8 * 1024
 
 export interface SegmentView {
-  readonly handle: FileHandle
+  readonly handle: ReadableFile
   readonly baseOffset: Offset
   readonly sizeBytes: number
   readonly offsets: OffsetIndex

@@ -30,8 +30,10 @@ export function continues(previous: Pick<StreamState, 'position'> | undefined, s
 
 export function foldBatch(previous: StreamState | undefined, input: FoldInput): StreamState {
   const { header, source } = input
+  // Only a stream's first batch says which generation it takes the place of; recovery may show us its last one alone.
+  const supersedes = source.supersedes ?? previous?.source.supersedes
   return {
-    source,
+    source: { ...source, supersedes },
     topic: input.topic,
     partition: input.partition,
     keyPath: previous?.keyPath ?? source.path,

@@ -50,13 +50,17 @@ export interface PlainBatch {
 }
 
 export interface Watermarks {
+  /** First offset that can be read, be it here or where it was exported to. */
   readonly logStartOffset: Offset
+  /** First offset on this disk: at or behind `logStartOffset`, and the same where nothing is read back. */
+  readonly localLogStartOffset: Offset
   /** First offset that readers may not see yet; everything below is synced. */
   readonly highWatermark: Offset
   readonly logEndOffset: Offset
 }
 
-export interface SegmentInfo {
+/** What readers may know of a segment, wherever its bytes lie. */
+export interface SegmentSummary {
   readonly topic: string
   readonly partition: number
   readonly baseOffset: Offset
@@ -67,8 +71,11 @@ export interface SegmentInfo {
   /** Wall clock at the first and last append; undefined in an empty segment. */
   readonly firstAppendMs: number | undefined
   readonly lastAppendMs: number | undefined
-  /** Largest record timestamp, undefined in an empty segment. */
+  /** No record is newer than this; undefined in an empty segment. */
   readonly maxTimestampMs: number | undefined
+}
+
+export interface SegmentInfo extends SegmentSummary {
   /** Absolute paths. The indexes are complete and synced once the segment is sealed. */
   readonly files: { readonly log: string; readonly index: string; readonly timeIndex: string; readonly meta: string }
 }
@@ -108,14 +115,28 @@ export interface TopicDescription {
   readonly partitions: readonly PartitionInfo[]
 }
 
-export interface TopicLog {
-  readonly clusterId: string
-  /** Rises when positions may have gone back (restore): agents say hello again. */
-  readonly logEpoch: number
+/** The log as its readers see it. What is behind it may reach further back than this disk does. */
+export interface ReadableLog {
   readonly streams: StreamTable
 
   topics(): readonly TopicDescription[]
   topic(name: string): TopicDescription | undefined
+  watermarks(topic: string, partition: number): Watermarks
+  /** OFFSET_OUT_OF_RANGE above the log end; below the log start it begins at the log start and says what is missing. */
+  read(request: ReadRequest): Promise<ReadResult>
+  /** Resolves when the high watermark is above `offset`, or with false when the signal fires. */
+  waitFor(topic: string, partition: number, offset: Offset, signal: AbortSignal): Promise<boolean>
+  /** Lower bound: no record with a timestamp ≥ `timestampMs` stands before the offset given. Log end when there is none. */
+  offsetForTimestamp(topic: string, partition: number, timestampMs: number): Promise<Offset>
+  /** Oldest first; the last one is the active segment. */
+  segments(topic: string, partition: number): readonly SegmentSummary[]
+}
+
+export interface TopicLog extends ReadableLog {
+  readonly clusterId: string
+  /** Rises when positions may have gone back (restore): agents say hello again. */
+  readonly logEpoch: number
+
   /** TOPIC_EXISTS, INVALID_TOPIC, INVALID_PARTITIONS. A topic of this name that was deleted goes on at its old offsets. */
   createTopic(name: string, config: Partial<TopicConfig>): Promise<TopicDescription>
   /** Raising the partition count leaves old streams where they are; lowering it is INVALID_PARTITIONS. */
@@ -126,14 +147,7 @@ export interface TopicLog {
   append(batch: SourcedBatch): Promise<AppendResult>
   appendPlain(batch: PlainBatch): Promise<{ readonly baseOffset: Offset }>
 
-  watermarks(topic: string, partition: number): Watermarks
-  /** OFFSET_OUT_OF_RANGE above the log end; below the log start it begins at the log start and says what is missing. */
-  read(request: ReadRequest): Promise<ReadResult>
-  /** Resolves when the high watermark is above `offset`, or with false when the signal fires. */
-  waitFor(topic: string, partition: number, offset: Offset, signal: AbortSignal): Promise<boolean>
-  /** Lower bound: no record with a timestamp ≥ `timestampMs` stands before the offset given. Log end when there is none. */
-  offsetForTimestamp(topic: string, partition: number, timestampMs: number): Promise<Offset>
-  /** Oldest first; the last one is the active segment. */
+  /** Those on this disk. Oldest first; the last one is the active segment. */
   segments(topic: string, partition: number): readonly SegmentInfo[]
 
   /** Seals active segments that are over age, drops what retention allows, writes a snapshot when due. Called each second. */

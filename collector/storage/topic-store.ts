@@ -8,7 +8,7 @@ import { AppError } from '../../shared/errors.ts'
 import { NO_TAIL_HASH, partitionOf } from '../../shared/hashes.ts'
 import { readBatchHeader, readSourceHeaderBytes, type BatchHeader } from '../../shared/record-batch.ts'
 import type { System } from '../../shared/system.ts'
-import { toPosition, type Offset } from '../../shared/types.ts'
+import { toOffset, toPosition, type Offset } from '../../shared/types.ts'
 import { recordKey } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import { judge, STREAM_BEGIN, type Acceptance } from './acceptance.ts'
@@ -68,6 +68,8 @@ export interface TopicStoreOptions {
 }
 
 export interface TopicStore extends TopicLog {
+  /** Where the partition's log began: what was exported from below belongs to a deleted topic of the same name. */
+  beginOffset(topic: string, partition: number): Offset
   alarms(): readonly Alarm[]
   /** Someone looked at the wall clock after a step: retention by age goes on. */
   confirmClock(): void
@@ -251,7 +253,12 @@ class EmbeddedTopicStore implements TopicStore {
 
   watermarks(topic: string, partition: number): Watermarks {
     const { logStartOffset, highWatermark, logEndOffset } = this.partition(topic, partition)
-    return { logStartOffset, highWatermark, logEndOffset }
+    return { logStartOffset, localLogStartOffset: logStartOffset, highWatermark, logEndOffset }
+  }
+
+  beginOffset(topic: string, partition: number): Offset {
+    const { startOffsets } = this.registry.get(topic)
+    return startOffsets[this.partition(topic, partition).partition] ?? toOffset(0)
   }
 
   async read(request: ReadRequest): Promise<ReadResult> {

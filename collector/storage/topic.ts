@@ -34,6 +34,7 @@ export function describePartition(log: PartitionLog): PartitionInfo {
   return {
     partition: log.partition,
     logStartOffset: log.logStartOffset,
+    localLogStartOffset: log.logStartOffset,
     highWatermark: log.highWatermark,
     logEndOffset: log.logEndOffset,
     sizeBytes: log.sizeBytes(),

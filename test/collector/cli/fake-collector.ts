@@ -114,7 +114,7 @@ export class FakeCollector implements HttpClient {
       partitions: [...this.partitions].filter(([key]) => key.startsWith(`${name}:`)).map(([key, log]) => {
         const end = (log.at(-1)?.lastOffset ?? -1) + 1
         return {
-          partition: Number(key.slice(name.length + 1)), logStartOffset: this.logStarts.get(key) ?? 0, highWatermark: end, logEndOffset: end,
+          partition: Number(key.slice(name.length + 1)), logStartOffset: this.logStarts.get(key) ?? 0, localLogStartOffset: this.logStarts.get(key) ?? 0, highWatermark: end, logEndOffset: end,
           segments: 1, sizeBytes: log.reduce((sum, { bytes }) => sum + bytes.length, 0), firstAppendMs: 1, lastAppendMs: 2, state: 'ok',
         }
       }),

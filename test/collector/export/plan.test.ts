@@ -7,8 +7,8 @@ import { toOffset, type Offset } from '../../../shared/types.ts'
 type Kind = 'planned' | 'encoded' | 'recorded' | 'checked' | 'damaged' | 'skipped'
 
 function progress(kind: Kind): SegmentProgress {
-  if (kind === 'recorded' || kind === 'checked') return { kind: 'recorded', files: [], isChecked: kind === 'checked' }
-  if (kind === 'encoded') return { kind, files: [], progress: new Map() }
+  if (kind === 'recorded' || kind === 'checked') return { kind: 'recorded', files: [], maxTimestampMs: null, isChecked: kind === 'checked' }
+  if (kind === 'encoded') return { kind, files: [], maxTimestampMs: null, progress: new Map() }
   return kind === 'damaged' ? { kind, reason: 'rot' } : { kind }
 }
 

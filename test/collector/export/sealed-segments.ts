@@ -97,7 +97,8 @@ export class SealedSegments {
   private watermarks(topic: string, partition: number): Watermarks {
     const segments = this.byPartition.get(`${topic}-${partition}`) ?? []
     const end = segments.at(-1)?.nextOffset ?? toOffset(0)
-    return { logStartOffset: segments[0]?.baseOffset ?? end, highWatermark: end, logEndOffset: end }
+    const logStartOffset = segments[0]?.baseOffset ?? end
+    return { logStartOffset, localLogStartOffset: logStartOffset, highWatermark: end, logEndOffset: end }
   }
 
   private describeTopics(): TopicDescription[] {

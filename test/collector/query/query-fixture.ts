@@ -5,7 +5,7 @@
 import { QueryEngine } from '../../../collector/query/query-engine.ts'
 import { createInProcessExecutor } from '../../../collector/query/in-process-executor.ts'
 import { parseQuery } from '../../../collector/query/parse-query.ts'
-import type { TopicLog } from '../../../collector/storage/topic-log.ts'
+import type { ReadableLog, TopicLog } from '../../../collector/storage/topic-log.ts'
 import { defaultScanSizes, type ScanSizes } from '../../../collector/query/scan-sizes.ts'
 import { NO_PRODUCER, producerOf, RecordsBuilder, sealBatch } from '../../../shared/record-batch.ts'
 import { splitRecordKey, type QueryEnd, type QueryRecord } from '../../../shared/wire.ts'
@@ -92,7 +92,7 @@ export interface Answer {
   readonly end: QueryEnd['end']
 }
 
-export function engineOn(log: TopicLog, zstd: Zstd, sizes: ScanSizes = defaultScanSizes): QueryEngine {
+export function engineOn(log: ReadableLog, zstd: Zstd, sizes: ScanSizes = defaultScanSizes): QueryEngine {
   return new QueryEngine({ log, executor: createInProcessExecutor(zstd), clock: simulate().clock, sizes })
 }
 

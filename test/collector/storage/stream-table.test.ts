@@ -76,6 +76,20 @@ describe('the stream table', () => {
     expect(table.entry(generations[0]?.source.streamId ?? Buffer.alloc(16))?.appended.position).toBe(generations[0]?.source.end)
   })
 
+  test('a restored generation still marks the one that its first batch superseded, whatever its last batch says', () => {
+    const table = new MemoryStreamTable()
+    const older = make({ generation: 0 })
+    const first = make({ generation: 1, supersedes: 0, lines: ['new'] })
+    const second = make({ previous: first, lines: ['newer'] })
+    commit(table, older)
+    commit(table, first)
+    commit(table, second)
+    const restored = new MemoryStreamTable()
+    for (const state of [...table.list()].map((each) => ({ ...each, isSuperseded: false }))) restored.restore(state)
+    expect(restored.get(older.source.streamId)?.isSuperseded).toBe(true)
+    expect(restored.get(first.source.streamId)?.source.supersedes).toBe(0)
+  })
+
   test('a rollback puts streams back where they are synced, and forgets those that never were', () => {
     const table = new MemoryStreamTable()
     const first = make()
