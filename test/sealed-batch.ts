@@ -62,7 +62,8 @@ export function sealedBatch(options: SealedBatchOptions): SealedBatch {
   const source: SourceHeader = {
     ...identity,
     streamId: streamId({ ...identity, topic }),
-    supersedes: options.supersedes ?? previous?.source.supersedes,
+    // As agents do: only the first batch of a generation says so.
+    supersedes: options.supersedes,
     firstOrdinal: previous === undefined ? 0 : previous.source.firstOrdinal + previous.recordCount,
     start,
     end: toPosition(start + bytes.length),
