@@ -98,7 +98,9 @@ export async function judgeCat(rig: Rig, judge: Judge, files: readonly { file: s
 
 export async function judgeVerify(rig: Rig): Promise<readonly string[]> {
   const out = await runProgram(rig.programs.pathOf('tailrace'), ['verify', '--server', rig.url])
-  return out.code === 0 ? [] : [`verify exits ${out.code}: ${(out.stdout.toString() + out.stderr).slice(0, 1500)}`]
+  if (out.code === 0) return []
+  const complaints = `${out.stdout.toString()}${out.stderr}`.split('\n').filter((line) => line !== '' && !line.startsWith('ok '))
+  return [`verify exits ${out.code}: ${complaints.join('\n  ').slice(0, 3000)}`]
 }
 
 async function getJson(url: string): Promise<unknown> {

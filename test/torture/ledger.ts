@@ -59,8 +59,8 @@ export class Ledger {
       (each) => each.agent === agent && each.toMs > destroyedAtMs - FOUND_WITHIN_MS && each.fromMs < destroyedAtMs + SHIPPED_WITHIN_MS,
     )
     if (cause === undefined) return undefined
-    const seconds = ((cause.fromMs - destroyedAtMs) / 1000).toFixed(1)
-    return `E1: its last copy was removed, and ${agent} was interrupted ${seconds} s ${cause.fromMs < destroyedAtMs ? '(before)' : 'after'} that`
+    const seconds = (ms: number): string => `${ms < destroyedAtMs ? '' : '+'}${((ms - destroyedAtMs) / 1000).toFixed(1)} s`
+    return `E1: its last copy was removed, and ${agent} did not run from ${seconds(cause.fromMs)} to ${seconds(cause.toMs)} of that`
   }
 }
 

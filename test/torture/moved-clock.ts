@@ -41,6 +41,6 @@ export function makeMovedClock(work: string): MovedClock {
   writeFileSync(file, '0')
   return {
     env: { NODE_OPTIONS: `--import=${preload}`, TORTURE_CLOCK_FILE: file },
-    move: (offsetMs) => writeFileSync(file, String(offsetMs)),
+    move: (offsetMs) => writeFileSync(file, String(Math.round(offsetMs))),
   }
 }
