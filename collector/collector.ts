@@ -201,6 +201,8 @@ function exportView(exporter: Exporter): ExportView {
       return check === undefined ? list : withChecks(list, exporter, { isDeep: check === 'deep', signal })
     },
     exportNow: () => exporter.exportNow(),
+    skippable: (topic, partition) => exporter.skippable(topic, partition),
+    skip: (topic, partition, range) => exporter.skip(topic, partition, range),
   }
 }
 

@@ -14,8 +14,10 @@ import { createStreamingHttpClient } from '../shared/streaming-http.ts'
 import type { System } from '../shared/system.ts'
 import { VERSION } from '../shared/version.ts'
 import { loadZstd } from '../shared/zstd.ts'
+import { runCheckExport } from './check-export.ts'
 import { startCollector } from './collector.ts'
 import { collectorSettings, toCollectorConfig, type CollectorConfig } from './config.ts'
+import type { WebHdfsTransport } from './export/webhdfs-client.ts'
 import { createToken, loadTokens, revokeToken, type TokenGrant } from './http/tokens.ts'
 import { createWorkerPool } from './query/worker-pool.ts'
 
@@ -44,6 +46,7 @@ Examples:
   tailrace-collector run --data ./data
   tailrace-collector run --config /etc/tailrace/collector.yaml
   tailrace-collector run --data ./data --hdfs http://namenode:9870/tailrace
+  tailrace-collector check-export --hdfs http://namenode:9870/tailrace
   tailrace-collector token create --data ./data --agent web-1 --host web-1`,
     )
   const verb = (name: string, help: string): Command =>
@@ -54,6 +57,9 @@ Examples:
   verb('check-config', 'say what is wrong with the settings, and do nothing').action((options: RunOptions) => {
     readConfig(options)
     process.stdout.write('the settings are valid\n')
+  })
+  verb('check-export', 'walk the way to the export store with a probe file, and say which hop fails').action(async (options: RunOptions) => {
+    exitCode = await checkExport(readConfig({ data: '.', ...options }))
   })
   addTokenCommands(program)
   await program.parseAsync([...argv])
@@ -78,11 +84,24 @@ function readText(path: string): string {
   }
 }
 
+/** Clients for the export store, with its own authority where it has one. */
+function exportTransport(config: CollectorConfig): WebHdfsTransport {
+  const ca = config.export?.caFile === undefined ? undefined : readText(config.export.caFile)
+  const tls = ca === undefined ? {} : { tls: { ca } }
+  return { http: undiciHttpClient(tls), streamingHttp: createStreamingHttpClient(tls) }
+}
+
+async function checkExport(config: CollectorConfig): Promise<number> {
+  const system = createNodeSystem({ logLevel: 'error', component: 'check-export' })
+  const print = (line: string): void => {
+    process.stdout.write(`${line}\n`)
+  }
+  return (await runCheckExport(system, config, { transport: exportTransport(config), print })) ? 0 : 1
+}
+
 async function run(config: CollectorConfig): Promise<number> {
   const system = createNodeSystem({ logLevel: config.logLevel, component: 'collector' })
   const zstd = await loadZstd()
-  const ca = config.export?.caFile === undefined ? undefined : readText(config.export.caFile)
-  const tls = ca === undefined ? {} : { tls: { ca } }
   return runDaemon({
     system,
     drainMs: config.drainMs + CLOSE_MS,
@@ -94,7 +113,7 @@ async function run(config: CollectorConfig): Promise<number> {
           size: Math.min(SCAN_WORKERS_MAX, availableParallelism()),
           log: system.log,
         }),
-        exportHttp: { http: undiciHttpClient(tls), streamingHttp: createStreamingHttpClient(tls) },
+        exportHttp: exportTransport(config),
         onFatal: fatal,
       }),
   })

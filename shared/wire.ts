@@ -21,6 +21,8 @@ export const paths = {
   query: '/v1/query',
   tail: '/v1/tail',
   exports: '/v1/exports',
+  /** Gives up what holds the export of a partition up. */
+  skipExport: '/v1/exports/skip',
   status: '/v1/status',
   /** The wall clock stepped and somebody says that it is right now: retention by age goes on. */
   confirmClock: '/v1/clock/confirm',
@@ -379,6 +381,12 @@ export type StreamsResponse = v.InferOutput<typeof streamsResponseSchema>
 /** `GET /v1/exports`; empty when no export is configured. */
 export const exportsResponseSchema = v.object({ exports: v.array(exportSchema) })
 export type ExportsResponse = v.InferOutput<typeof exportsResponseSchema>
+
+/** `POST /v1/exports/skip`. Without the range it only tells what could be given up. */
+export const skipExportSchema = v.strictObject({ topic: name, partition: count, range: v.optional(v.strictObject({ fromOffset: count, toOffset: count })) })
+/** null: nothing holds this partition up. */
+export const skipExportResponseSchema = v.object({ range: v.nullable(v.object({ fromOffset: count, toOffset: count })), isSkipped: v.boolean() })
+export type SkipExportResponse = v.InferOutput<typeof skipExportResponseSchema>
 
 const positive = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
 

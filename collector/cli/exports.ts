@@ -4,6 +4,7 @@ import { jsonOption, serverOptions, type CommandInput, type CommandSpec } from '
 import { connect } from './collector-client.ts'
 import type { CliContext } from './context.ts'
 import { exitCodes } from './exit-codes.ts'
+import { exportsSkipCommand } from './exports-skip.ts'
 import { humanBytes, humanDuration } from './human.ts'
 import { globTest } from './stream-selection.ts'
 import { printTable, type Column } from './table.ts'
@@ -14,6 +15,7 @@ export const exportsCommand: CommandSpec = {
   examples: [
     { command: 'tailrace exports', meaning: 'one line for each partition' },
     { command: 'tailrace exports --segments -t app', meaning: 'each exported segment of a topic' },
+    ...exportsSkipCommand.examples,
     { command: 'tailrace exports --check length', meaning: 'ask the store again whether all is there; exit 1 if not' },
   ],
   options: [
@@ -23,6 +25,7 @@ export const exportsCommand: CommandSpec = {
     jsonOption,
     ...serverOptions,
   ],
+  subcommands: [exportsSkipCommand],
   run: runExports,
 }
 

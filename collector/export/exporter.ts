@@ -22,7 +22,7 @@ import { describePartition } from './export-status.ts'
 import { partitionName, type ExportedSegment } from './journal-format.ts'
 import { openJournal, type Journal } from './journal.ts'
 import type { Owner } from './owner.ts'
-import { PartitionExport } from './partition-export.ts'
+import { PartitionExport, type OffsetRange } from './partition-export.ts'
 import { progressOf } from './plan.ts'
 import type { RemoteStore } from './remote-store.ts'
 import { findRollback, takeStore, type Standing } from './standing.ts'
@@ -61,8 +61,10 @@ export interface Exporter {
   verify(options: { deep: boolean; signal?: AbortSignal }): AsyncIterable<SegmentVerification>
   /** Rolls every partition and exports all there is. Rejects with the first failure; a gap is CONFLICT. */
   exportNow(): Promise<void>
-  /** Gives a gap, or the first damaged segment, up. False when there is none. */
-  skip(topic: string, partition: number): Promise<boolean>
+  /** The gap, or the first damaged segment, that holds a partition's export up; undefined when nothing does. */
+  skippable(topic: string, partition: number): OffsetRange | undefined
+  /** Gives that range up for ever. CONFLICT when it is another by now. */
+  skip(topic: string, partition: number, range: OffsetRange): Promise<void>
   /** Stops uploads where they are; the journal knows how to go on. */
   close(): Promise<void>
 }
@@ -335,15 +337,18 @@ class SegmentExporter implements Exporter {
     }
   }
 
-  async skip(topic: string, partition: number): Promise<boolean> {
+  skippable(topic: string, partition: number): OffsetRange | undefined {
+    return this.partitions.get(partitionName({ topic, partition }))?.skippable()
+  }
+
+  async skip(topic: string, partition: number, range: OffsetRange): Promise<void> {
     const name = partitionName({ topic, partition })
     const known = this.partitions.get(name)
-    if (known === undefined) return false
+    if (known === undefined) throw new AppError('NOT_FOUND', `there is no partition ${name}`)
     await this.running.get(name)
-    const isSkipped = await known.skip()
+    await known.skip(range)
     known.hurry()
     this.wake.abort()
-    return isSkipped
   }
 
   async close(): Promise<void> {
@@ -363,7 +368,7 @@ function throwIfStuck(partition: PartitionExport): void {
   if (state.kind === 'waiting' || state.kind === 'parked') throw state.error
   if (state.kind === 'gap') {
     throw new AppError('CONFLICT', `${name}: offsets ${state.fromOffset} to ${state.toOffset} are neither exported nor on disk`, {
-      hint: 'find out which segment is missing: the export goes on when it is back, or when these offsets are given up',
+      hint: 'find out which segment is missing: the export goes on when it is back, or when these offsets are given up (tailrace exports skip)',
     })
   }
   if (damaged?.progress.kind === 'damaged') throw new AppError('CORRUPT_DATA', damaged.progress.reason)

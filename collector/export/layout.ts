@@ -7,6 +7,7 @@
  * |---|---|
  * | `raw/<topic>/p=<partition>/<base20>-<next20>-<epoch>.log` … | one sealed segment: four files, the manifest last |
  * | `_tmp/<partition>-<base20>-<nonce>.<kind>` | uploads that are not verified yet: never data |
+ * | `_tmp/check-<nonce>.probe` | a probe of `check-export` |
  * | `_owner/<boot10>-<sequence10>.json` | who writes here: owner.ts |
  * | `_quarantine/<topic>/p=<partition>/<name>.<nonce>` | what stood under a name of ours and was not ours |
  *
@@ -70,6 +71,11 @@ export function parseSegmentPath(path: string): { readonly key: SegmentKey; read
 /** Fresh per attempt: an upload that failed may be finished later by nobody but itself. The topic stays out: names end at 255 bytes. */
 export function tempPath(key: SegmentKey, kind: SegmentFileKind, nonce: string): string {
   return `${TEMP_DIRECTORY}/${key.partition}-${twenty(key.baseOffset)}-${nonce}.${kind}`
+}
+
+/** For `check-export`; swept as any other temp file should it stay behind. */
+export function probePath(nonce: string): string {
+  return `${TEMP_DIRECTORY}/check-${nonce}.probe`
 }
 
 export function quarantineDirectory(key: SegmentKey): string {

@@ -2,7 +2,7 @@
  * The export of one partition: which segment is next, how it stands, how long to wait after a failure, and the re-check
  * of what was recorded. Exporter.ts calls `run` of one partition once at a time and never throws away its promise.
  */
-import { BugError, toAppError, type AppError } from '../../shared/errors.ts'
+import { AppError, BugError, toAppError } from '../../shared/errors.ts'
 import { backoffMs, type BackoffLimits } from '../../shared/retry.ts'
 import type { Clock, Counter, Log, Random } from '../../shared/system.ts'
 import type { Offset } from '../../shared/types.ts'
@@ -24,6 +24,11 @@ export interface PartitionExportDeps {
   readonly recheckAfterMs: number
   readonly onRecorded: (segment: SegmentInfo) => void
   readonly failures: Counter
+}
+
+export interface OffsetRange {
+  readonly fromOffset: Offset
+  readonly toOffset: Offset
 }
 
 export type PartitionState =
@@ -220,19 +225,28 @@ export class PartitionExport {
     this.deps.alarms.clear(`gap ${this.name}`)
   }
 
-  /** An operator accepts that these offsets, or the first damaged segment, will never be exported. False: nothing to accept. */
-  async skip(): Promise<boolean> {
+  /** What an operator could give up: the gap, or else the first damaged segment. */
+  skippable(): OffsetRange | undefined {
+    if (this.state.kind === 'gap') {
+      const { fromOffset, toOffset } = this.state
+      return toOffset > fromOffset ? { fromOffset, toOffset } : undefined
+    }
+    const key = this.damaged()[0]?.key
+    return key === undefined ? undefined : { fromOffset: key.baseOffset, toOffset: key.nextOffset }
+  }
+
+  /** An operator accepts that these offsets will never be exported. CONFLICT when they are not what is in the way. */
+  async skip({ fromOffset, toOffset }: OffsetRange): Promise<void> {
     const { topic, partition } = this
-    const damaged = this.damaged()[0]
-    const range = this.state.kind === 'gap' ? this.state : damaged === undefined ? undefined : { fromOffset: damaged.key.baseOffset, toOffset: damaged.key.nextOffset }
-    if (range === undefined || range.toOffset <= range.fromOffset) return false
-    const { fromOffset, toOffset } = range
+    const found = this.skippable()
+    if (found?.fromOffset !== fromOffset || found.toOffset !== toOffset) {
+      throw new AppError('CONFLICT', `${this.name}: offsets ${fromOffset} to ${toOffset} do not hold the export up (any more)`, { hint: 'tailrace exports shows what does' })
+    }
     await this.deps.context.journal.append({ type: 'skipped', topic, partition, fromOffset, toOffset })
     this.deps.log.warn('an operator gave offsets up', { topic, partition, fromOffset, toOffset })
     this.deps.alarms.clear(`damaged ${this.name} ${fromOffset}`)
     this.noticeGapGone()
     this.progressNow = progressOf(this.exported())
-    return true
   }
 }
 

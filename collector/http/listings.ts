@@ -2,8 +2,12 @@
 import { AppError } from '../../shared/errors.ts'
 import { jsonResponse } from '../../shared/http-body.ts'
 import type { ServerRequest, ServerResponse } from '../../shared/http-handler.ts'
-import { paths, wireLimits, type ExportInfo, type ExportsResponse, type StreamsResponse } from '../../shared/wire.ts'
+import { toOffset, type Offset } from '../../shared/types.ts'
+import {
+  parseJson, paths, skipExportSchema, wireLimits, type ExportInfo, type ExportsResponse, type SkipExportResponse, type StreamsResponse,
+} from '../../shared/wire.ts'
 import type { ReadableLog, StreamState } from '../storage/topic-log.ts'
+import { readJson } from './conversation.ts'
 import type { Route } from './router.ts'
 import { StreamPage } from './stream-info.ts'
 
@@ -12,6 +16,14 @@ export interface ExportView {
   list(options: { check: 'length' | 'deep' | undefined; signal: AbortSignal }): Promise<readonly ExportInfo[]>
   /** Rolls every partition and exports all there is. */
   exportNow(): Promise<void>
+  /** What holds a partition's export up and could be given up. */
+  skippable(topic: string, partition: number): SkippableRange | undefined
+  skip(topic: string, partition: number, range: SkippableRange): Promise<void>
+}
+
+export interface SkippableRange {
+  readonly fromOffset: Offset
+  readonly toOffset: Offset
 }
 
 export interface ListingsDependencies {
@@ -24,6 +36,7 @@ export function createListingsRoutes({ log, exports }: ListingsDependencies): re
     { method: 'GET', pattern: paths.streams, role: 'read', handler: (request) => Promise.resolve(listStreams(request, log)) },
     { method: 'GET', pattern: paths.exports, role: 'read', handler: (request) => listExports(request, exports) },
     { method: 'POST', pattern: paths.exports, role: 'admin', handler: (request) => exportNow(request, exports) },
+    { method: 'POST', pattern: paths.skipExport, role: 'admin', handler: (request) => skipExport(request, exports) },
   ]
 }
 
@@ -81,9 +94,22 @@ async function listExports(request: ServerRequest, exports: ExportView | undefin
   return jsonResponse({ exports: [...list] } satisfies ExportsResponse)
 }
 
-async function exportNow(request: ServerRequest, exports: ExportView | undefined): Promise<ServerResponse> {
+function needExport(exports: ExportView | undefined): ExportView {
   if (exports === undefined) throw new AppError('CONFLICT', 'this collector exports nowhere', { hint: 'start it with --hdfs or --export-to' })
-  await exports.exportNow()
+  return exports
+}
+
+/** In two steps, so that nobody gives up what he has not seen: without the range it is only told. */
+async function skipExport(request: ServerRequest, exports: ExportView | undefined): Promise<ServerResponse> {
+  const view = needExport(exports)
+  const { topic, partition, range } = parseJson(skipExportSchema, await readJson(request), 'skip')
+  if (range === undefined) return jsonResponse({ range: view.skippable(topic, partition) ?? null, isSkipped: false } satisfies SkipExportResponse)
+  await view.skip(topic, partition, { fromOffset: toOffset(range.fromOffset), toOffset: toOffset(range.toOffset) })
+  return jsonResponse({ range, isSkipped: true } satisfies SkipExportResponse)
+}
+
+async function exportNow(request: ServerRequest, exports: ExportView | undefined): Promise<ServerResponse> {
+  await needExport(exports).exportNow()
   return listExports(request, exports)
 }
 

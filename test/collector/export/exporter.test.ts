@@ -7,6 +7,7 @@ import { readSmall, type RemoteStore } from '../../../collector/export/remote-st
 import type { SegmentVerification } from '../../../collector/export/verify-export.ts'
 import { AppError, toAppError } from '../../../shared/errors.ts'
 import { decodeSourceHeader } from '../../../shared/source-header.ts'
+import { toOffset } from '../../../shared/types.ts'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
 import type { SegmentInfo } from '../../../collector/storage/topic-log.ts'
 import { SimFileSystem } from '../../sim-fs.ts'
@@ -179,7 +180,12 @@ describe('what an exporter meets', () => {
     expect(exporter.status()[1]?.exportedOffset).toBe(otherNext.nextOffset)
     expect(exporter.alarms()).toMatchObject([{ code: 'EXPORT_GAP' }])
     await expectExported(first, other)
-    expect(await exporter.skip('app', 0)).toBe(true)
+    const range = exporter.skippable('app', 0)
+    expect(range).toEqual({ fromOffset: first.nextOffset, toOffset: behind.baseOffset })
+    if (range === undefined) return
+    expect(await codeOf(exporter.skip('app', 0, { ...range, fromOffset: toOffset(0) }))).toBe('CONFLICT')
+    await exporter.skip('app', 0, range)
+    expect(exporter.skippable('app', 0)).toBeUndefined()
     await exporter.exportNow()
     expect(exporter.status()[0]).toMatchObject({ state: 'idle', exportedOffset: behind.nextOffset })
     expect(exporter.alarms()).toEqual([])

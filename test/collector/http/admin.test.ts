@@ -1,5 +1,6 @@
 import { beforeAll, expect, test } from 'vitest'
 import { exportsResponseSchema, parseJson, statusSchema, topicSchema, topicsResponseSchema, type ExportInfo } from '../../../shared/wire.ts'
+import { toOffset } from '../../../shared/types.ts'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
 import { startApi, type Answer, type Api } from '../../collector-api.ts'
 import { sealedBatch } from '../../sealed-batch.ts'
@@ -75,6 +76,31 @@ const exported: ExportInfo = {
   topic: 'app', partition: 0, exportedOffset: 5, logEndOffset: 9, lagSegments: 0, lagBytes: 0, lagMs: 0, state: 'idle', reason: null, segments: [],
 }
 
+const nothingToSkip = { skippable: () => undefined, skip: () => Promise.resolve() }
+
+test('what holds an export up is told first, and given up only with that range', async () => {
+  const skipped: unknown[] = []
+  const range = { fromOffset: toOffset(5), toOffset: toOffset(7) }
+  const api = startApi(zstd, {
+    exports: {
+      list: () => Promise.resolve([]),
+      exportNow: () => Promise.resolve(),
+      skippable: (topic, partition) => (topic === 'app' && partition === 0 ? range : undefined),
+      skip: (...given) => {
+        skipped.push(given)
+        return Promise.resolve()
+      },
+    },
+  })
+  const ask = (body: object): ReturnType<typeof api.ask> => api.ask({ method: 'POST', path: '/v1/exports/skip', body: JSON.stringify(body) })
+  expect((await ask({ topic: 'app', partition: 1 })).json).toEqual({ range: null, isSkipped: false })
+  expect((await ask({ topic: 'app', partition: 0 })).json).toEqual({ range, isSkipped: false })
+  expect(skipped).toEqual([])
+  expect((await ask({ topic: 'app', partition: 0, range })).json).toEqual({ range, isSkipped: true })
+  expect(skipped).toEqual([['app', 0, range]])
+  expect((await ask({ topic: 'app', partition: 0, range: { fromOffset: -1, toOffset: 2 } })).code).toBe('BAD_REQUEST')
+})
+
 test('exports are listed with the check that was asked for, and made on request', async () => {
   const asked: (string | undefined)[] = []
   let exports = 0
@@ -88,6 +114,7 @@ test('exports are listed with the check that was asked for, and made on request'
         exports += 1
         return Promise.resolve()
       },
+      ...nothingToSkip,
     },
   })
   expect(parseJson(exportsResponseSchema, (await api.ask({ path: '/v1/exports' })).body, '').exports).toEqual([exported])
