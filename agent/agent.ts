@@ -18,6 +18,7 @@ import { Reader } from './reader.ts'
 import { Registry } from './registry.ts'
 import { Session } from './session.ts'
 import { Shipper } from './shipper.ts'
+import { SealedBuffers } from './sealed-buffers.ts'
 import { Slots } from './slots.ts'
 import { Watcher } from './watcher.ts'
 import { sleepQuietly } from './waker.ts'
@@ -27,6 +28,8 @@ export interface AgentDeps {
   readonly zstd: Zstd
   readonly config: AgentConfig
   readonly token: () => string | undefined
+  /** Processors that this process may use. Default 2. */
+  readonly cores?: number
   /** Absent: the sweep works alone. */
   readonly createWatcher?: (onEvent: (event: WatchEvent) => void) => DirectoryWatcher
 }
@@ -52,6 +55,7 @@ export class Agent {
   private readonly reader: Reader
   private readonly shipper: Shipper
   private readonly budget: ByteBudget
+  private readonly buffers: SealedBuffers
   /** Ends discovery, identity and reading. */
   private readonly stopReading = new AbortController()
   /** Ends sending too. */
@@ -69,6 +73,7 @@ export class Agent {
       token: deps.token,
     })
     this.budget = new ByteBudget(config.memoryBytes)
+    this.buffers = new SealedBuffers(config.memoryBytes / 2)
     this.registry = new Registry(config)
     this.handles = new Handles(system, config.openFilesMax)
     this.session = new Session({ system, client: this.client, lifetime: this.stopAll.signal, onGreeting: (greeting) => this.greeted(greeting) })
@@ -77,6 +82,7 @@ export class Agent {
       agentId, host, isReship: config.isReship, isOnce: config.isOnce,
     })
     this.shipper = new Shipper({
+      buffers: this.buffers,
       system, session: this.session, budget: this.budget,
       events: {
         settled: (stream) => this.follower.settled(stream),
@@ -93,9 +99,10 @@ export class Agent {
     const sealedBytesMax = wireLimits.batchBytesMax
     return new Reader({
       system,
-      batcher: new Batcher(zstd, { agentId, host, batchBytesMax, sealedBytesMax, lineBytesMax, compressLevel }),
+      batcher: new Batcher(zstd, { agentId, host, batchBytesMax, sealedBytesMax, lineBytesMax, compressLevel, buffers: this.buffers }),
       budget: this.budget,
-      slots: new Slots(this.budget, batchBytesMax),
+      slots: new Slots(this.budget, { batchBytesMax, cores: this.deps.cores ?? 2 }),
+      buffers: this.buffers,
       handles: this.handles,
       pace: config,
       rateLimitBytes: config.rateLimitBytes,

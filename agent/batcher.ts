@@ -14,6 +14,7 @@ import { toPosition } from '../shared/types.ts'
 import { encodeEnvelope } from '../shared/wire.ts'
 import type { Zstd } from '../shared/zstd.ts'
 import { frameLines } from './framing.ts'
+import type { SealedBuffers } from './sealed-buffers.ts'
 import type { SealedBatch, StreamIdentity } from './stream.ts'
 
 /** Memory of one turn: the bytes read and the records built of them. */
@@ -31,6 +32,7 @@ export interface BatcherOptions {
   readonly sealedBytesMax: number
   readonly lineBytesMax: number
   readonly compressLevel: number
+  readonly buffers: SealedBuffers
 }
 
 /** Where a stream stands before a batch. */
@@ -157,7 +159,7 @@ export class Batcher {
   private async sealOne(framed: FramedTurn, identity: StreamIdentity): Promise<SealedBatch> {
     const { section, source, header } = framed
     const compressed = await this.zstd.compress(section.raw, this.options.compressLevel)
-    const batch = sealBatch(section, compressed, producerOf(identity.id, source.firstOrdinal))
+    const batch = sealBatch(section, compressed, producerOf(identity.id, source.firstOrdinal), (bytes) => this.options.buffers.take(bytes))
     return {
       start: source.start,
       end: source.end,

@@ -122,7 +122,14 @@ export class Identifier {
     if (file.moves > 0 || this.deps.isReship) return false
     const own = (this.known.get(streamKey({ topic: file.input.topic, inode: file.inode, birthtimeNs: file.birthtimeNs })) ?? []).filter((stream) => !stream.isSuperseded)
     const newest = own.sort((a, b) => b.generation - a.generation)[0]
-    if (newest === undefined || this.isTaken(newest, file) || !(await this.matches(probe, newest))) return false
+    // While batches of it are on their way, hello tells of a position that is behind us.
+    if (newest === undefined || this.deps.registry.orphans.has(newest.id)) return false
+    try {
+      if (this.isTaken(newest, file) || !(await this.matches(probe, newest))) return false
+    } catch (error) {
+      this.failed(file, error)
+      return true
+    }
     this.resume(probe, newest)
     return true
   }
@@ -237,7 +244,8 @@ export class Identifier {
     const { file } = probe
     switch (decision.kind) {
       case 'empty':
-        file.state = { kind: 'empty' }
+        // It may have grown while the collector was asked; then nobody would ask again.
+        file.state = file.size === 0 ? { kind: 'empty' } : { kind: 'new' }
         return
       case 'resume':
         this.resume(probe, decision.stream)
@@ -258,6 +266,8 @@ export class Identifier {
     const { file, head } = probe
     const { registry, agentId, host, system } = this.deps
     const orphan = registry.orphans.get(stream.id)
+    // Became an orphan, or was read on, while we looked: what was compared is not where it stands.
+    if (orphan !== undefined && orphan.start.position !== stream.position) return
     const headLength = Math.min(HEAD_BYTES_MAX, stream.position)
     const start = {
       position: stream.position,

@@ -3,10 +3,11 @@
  * agent that touches the process. Exit codes: 0 well, 1 failed, 2 wrong use or config, 4 cannot connect (status).
  */
 import { readFileSync, statSync } from 'node:fs'
-import { hostname } from 'node:os'
+import { availableParallelism, hostname } from 'node:os'
 import { Command, CommanderError } from 'commander'
 import { runDaemon, type DaemonService } from '../shared/daemon.ts'
 import { AppError, toAppError } from '../shared/errors.ts'
+import { keepCodeSmall } from '../shared/node/memory.ts'
 import { createNodeSystem } from '../shared/node-system.ts'
 import { addSettingFlags, formatProblems, parseSettings } from '../shared/settings.ts'
 import type { System } from '../shared/system.ts'
@@ -120,12 +121,13 @@ function readText(path: string, bytesMax: number, what: string): string {
 
 async function run(read: () => ServiceConfig): Promise<number> {
   const config = read()
+  keepCodeSmall()
   const system = createNodeSystem({ logLevel: config.logLevel, component: 'agent', http: { tls: config.tls } })
   const zstd = await loadZstd()
   return runDaemon({
     system,
     drainMs: DRAIN_MS,
-    start: (fatal): Promise<DaemonService> => startAgentService({ system, zstd, config, readConfig: read, fatal, systemFor }),
+    start: (fatal): Promise<DaemonService> => startAgentService({ system, zstd, config, readConfig: read, cores: availableParallelism(), fatal, systemFor }),
   })
 }
 

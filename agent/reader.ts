@@ -13,6 +13,7 @@ import type { Handles } from './handles.ts'
 import { afterRead, dueMs, type PaceLimits } from './pace.ts'
 import { describeReadError } from './read-error.ts'
 import { heldBytes, type Stream } from './stream.ts'
+import type { SealedBuffers } from './sealed-buffers.ts'
 import type { Slots } from './slots.ts'
 import type { ReadCursor, SourceFile } from './source-file.ts'
 import { readTurn, type TurnOutcome } from './tailer.ts'
@@ -35,6 +36,7 @@ export interface ReaderDeps {
   readonly batcher: Batcher
   readonly budget: ByteBudget
   readonly slots: Slots
+  readonly buffers: SealedBuffers
   readonly handles: Handles
   readonly pace: PaceLimits
   readonly rateLimitBytes: number | undefined
@@ -97,7 +99,10 @@ export class Reader {
     while (!signal.aborted) {
       const next = this.next()
       if (typeof next === 'number') {
-        if (this.isIdle) this.deps.slots.trim()
+        if (this.isIdle) {
+          this.deps.slots.trim()
+          this.deps.buffers.trim()
+        }
         await waker.wait(next, signal)
         continue
       }

@@ -29,6 +29,8 @@ export interface ServiceDeps {
   readonly config: ServiceConfig
   /** Throws INVALID_CONFIG. */
   readonly readConfig: () => ServiceConfig
+  /** Processors that this process may use. */
+  readonly cores: number
   readonly systemFor: (config: ServiceConfig, system: System) => System
   readonly fatal: (error: unknown) => void
 }
@@ -74,6 +76,7 @@ function begin(deps: ServiceDeps, config: ServiceConfig, system: System): Life {
     zstd: deps.zstd,
     config: config.agent,
     token: config.token,
+    cores: deps.cores,
     createWatcher: (onEvent) => chokidarWatcher(system.log, onEvent),
   })
   const ended = agent.run()

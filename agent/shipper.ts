@@ -11,6 +11,7 @@ import type { Counter, Histogram, System } from '../shared/system.ts'
 import { wireLimits, type BatchesResponse, type FrameResult } from '../shared/wire.ts'
 import type { ByteBudget } from './byte-budget.ts'
 import type { CollectorClient } from './collector-client.ts'
+import type { SealedBuffers } from './sealed-buffers.ts'
 import { isConnectionLoss, retryLimits, type Session } from './session.ts'
 import { heldBytes, type SealedBatch, type Stream } from './stream.ts'
 import { Waker } from './waker.ts'
@@ -36,6 +37,7 @@ export class Shipper {
   private readonly system: System
   private readonly session: Session
   private readonly budget: ByteBudget
+  private readonly buffers: SealedBuffers
   private readonly events: ShipperEvents
   private readonly waiting = new Set<Stream>()
   private readonly wakers: readonly Waker[]
@@ -45,11 +47,12 @@ export class Shipper {
   private readonly refused: Counter
   private readonly requestSeconds: Histogram
 
-  constructor(deps: { system: System; session: Session; budget: ByteBudget; events: ShipperEvents }) {
+  constructor(deps: { system: System; session: Session; budget: ByteBudget; buffers: SealedBuffers; events: ShipperEvents }) {
     const { metrics, clock } = deps.system
     this.system = deps.system
     this.session = deps.session
     this.budget = deps.budget
+    this.buffers = deps.buffers
     this.events = deps.events
     this.wakers = Array.from({ length: LANES }, () => new Waker(clock))
     this.ackedBatches = metrics.counter('tailrace_agent_batches_acked_total', 'Batches that the collector has stored and synced')
@@ -190,6 +193,7 @@ export class Shipper {
       this.ackedBatches.add(1)
       this.ackedBytes.add(batch.end - batch.start)
       this.budget.release(stream.settleHead(batch))
+      this.buffers.give(batch.batch)
       return true
     }
     if (result.status === 'expected' && isStanding(stream, result)) {

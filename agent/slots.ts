@@ -7,7 +7,10 @@ import { TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { Slot } from './batcher.ts'
 import type { ByteBudget } from './byte-budget.ts'
 
-/** Turns at a time: one reads and frames while the other compresses on the pool. A third was not faster, only larger. */
+/**
+ * Turns at a time: with a second core one reads and frames while the other compresses on the pool. A third was not
+ * faster, only larger; on one core neither was a second (measured).
+ */
 const SLOTS_MAX = 2
 
 export class Slots {
@@ -18,12 +21,13 @@ export class Slots {
   private readonly batchBytesMax: number
   private free: Slot[] = []
 
-  constructor(budget: ByteBudget, batchBytesMax: number) {
+  constructor(budget: ByteBudget, options: { batchBytesMax: number; cores: number }) {
+    const { batchBytesMax, cores } = options
     this.budget = budget
     this.batchBytesMax = batchBytesMax
     this.slotBytes = TAIL_BYTES_MAX + 3 * batchBytesMax
     // A part of the budget stays for what is sealed and on its way.
-    this.count = Math.max(1, Math.min(SLOTS_MAX, Math.floor((0.7 * budget.limitBytes) / this.slotBytes)))
+    this.count = Math.max(1, Math.min(SLOTS_MAX, cores, Math.floor((0.7 * budget.limitBytes) / this.slotBytes)))
   }
 
   async take(signal: AbortSignal): Promise<Slot> {

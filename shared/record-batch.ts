@@ -411,9 +411,18 @@ export function producerOf(stream: Buffer, firstOrdinal: number): ProducerFields
   return { producerId, producerEpoch: 0, baseSequence: firstOrdinal % 0x8000_0000 }
 }
 
-/** The finished batch with base offset 0 and leader epoch -1, as a producer sends it. `frame` is `section.raw` compressed. */
-export function sealBatch(section: RecordsSection, frame: Uint8Array, producer: ProducerFields): Buffer {
-  const batch = Buffer.allocUnsafe(BATCH_HEADER_BYTES + frame.length)
+/**
+ * The finished batch with base offset 0 and leader epoch -1, as a producer sends it. `frame` is `section.raw`
+ * compressed, in pieces. `allocate` gives the memory, of exactly the size asked for.
+ */
+export function sealBatch(
+  section: RecordsSection,
+  frame: readonly Uint8Array[],
+  producer: ProducerFields,
+  allocate: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes),
+): Buffer {
+  const frameBytes = frame.reduce((sum, piece) => sum + piece.length, 0)
+  const batch = allocate(BATCH_HEADER_BYTES + frameBytes)
   batch.fill(0, 0, 8)
   batch.writeInt32BE(batch.length - BATCH_PREFIX_BYTES, 8)
   batch.writeInt32BE(-1, 12)
@@ -426,7 +435,11 @@ export function sealBatch(section: RecordsSection, frame: Uint8Array, producer: 
   batch.writeInt16BE(producer.producerEpoch, 51)
   batch.writeInt32BE(producer.baseSequence, 53)
   batch.writeInt32BE(section.recordCount, 57)
-  batch.set(frame, BATCH_HEADER_BYTES)
+  let at = BATCH_HEADER_BYTES
+  for (const piece of frame) {
+    batch.set(piece, at)
+    at += piece.length
+  }
   batch.writeUInt32BE(crc32c(batch.subarray(CRC_FROM)), 17)
   return batch
 }

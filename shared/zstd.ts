@@ -20,7 +20,7 @@ const BLOCK_BYTES_MAX = 128 * 1024
 const POOL_BYTES_MIN = 64 * 1024
 /** As many as run at a time on the pool's four threads. */
 const IDLE_COMPRESSORS_MAX = 4
-const OUTPUT_CHUNK_BYTES = 256 * 1024
+const OUTPUT_CHUNK_BYTES = 64 * 1024
 /** zstd-codec has a fixed heap of 16 MiB and aborts for good when it runs out: nothing larger is handed to it. */
 const WASM_BYTES_MAX = 3 * 1024 * 1024
 
@@ -36,8 +36,8 @@ export interface ZstdFrame {
 
 export interface Zstd {
   readonly name: 'node:zlib' | 'zstd-codec'
-  /** One frame with its content size. May run on the thread pool: `raw` must not change before the answer. */
-  compress(raw: Uint8Array, level: number): Promise<Buffer>
+  /** One frame with its content size, in pieces. May run on the thread pool: `raw` must not change before the answer. */
+  compress(raw: Uint8Array, level: number): Promise<readonly Buffer[]>
   compressSync(raw: Uint8Array, level: number): Buffer
   /** Exactly one whole frame of at most `contentBytesMax`; throws CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or UNSUPPORTED_COMPRESSION. */
   decompressSync(frame: Uint8Array, contentBytesMax: number): Buffer
@@ -186,7 +186,7 @@ function nativeZstd(): Zstd {
   return {
     name: 'node:zlib',
     compressSync,
-    compress: (raw, level) => (raw.length < POOL_BYTES_MIN ? Promise.resolve(compressSync(raw, level)) : pool.compress(raw, level)),
+    compress: (raw, level) => (raw.length < POOL_BYTES_MIN ? Promise.resolve([compressSync(raw, level)]) : pool.compress(raw, level)),
     decompressSync: (frame, contentBytesMax) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
       return checkSize(decompress(frame, contentSize), contentSize)
@@ -209,7 +209,7 @@ class CompressorPool {
     this.native = native
   }
 
-  async compress(raw: Uint8Array, level: number): Promise<Buffer> {
+  async compress(raw: Uint8Array, level: number): Promise<readonly Buffer[]> {
     const found = this.idle.findIndex((compressor) => compressor.level === level)
     const compressor = (found < 0 ? undefined : this.idle.splice(found, 1)[0]) ?? new Compressor(this.native, level)
     const frame = await compressor.compress(raw)
@@ -231,15 +231,14 @@ class Compressor {
     this.stream.on('data', (piece: Buffer) => this.pieces.push(piece))
   }
 
-  compress(raw: Uint8Array): Promise<Buffer> {
+  compress(raw: Uint8Array): Promise<readonly Buffer[]> {
     return new Promise((resolve, reject) => {
       this.stream.once('error', reject)
       this.stream.write(raw, () => {
         this.stream.removeListener('error', reject)
         const { pieces } = this
         this.pieces = []
-        const [only] = pieces
-        resolve(pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces))
+        resolve(pieces)
       })
     })
   }
@@ -281,7 +280,7 @@ async function wasmZstd(): Promise<Zstd> {
   return {
     name: 'zstd-codec',
     compressSync,
-    compress: (raw, level) => Promise.resolve(compressSync(raw, level)),
+    compress: (raw, level) => Promise.resolve([compressSync(raw, level)]),
     decompressSync: (frame, contentBytesMax) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
       guard(Math.max(contentSize, frame.length))

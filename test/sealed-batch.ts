@@ -110,5 +110,5 @@ function seal({ bytes, source, key, options }: SealInput): { batch: Buffer; reco
   const section = builder.finish(source === undefined ? undefined : encodeSourceHeader(source))
   const frame = options.zstd.compressSync(section.raw, options.level ?? 1)
   const producer = source === undefined ? NO_PRODUCER : producerOf(source.streamId, source.firstOrdinal)
-  return { batch: sealBatch(section, frame, producer), recordCount: builder.count }
+  return { batch: sealBatch(section, [frame], producer), recordCount: builder.count }
 }

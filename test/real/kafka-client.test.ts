@@ -52,7 +52,7 @@ function seal(zstd: Zstd, options: { isSourced: boolean; level: number }): Buffe
     if (!isAdded) throw new Error('the batch of the test is too large for its builder')
   }
   const section = builder.finish(header)
-  return sealBatch(section, zstd.compressSync(section.raw, options.level), options.isSourced ? producerOf(streamId, FIRST_ORDINAL) : NO_PRODUCER)
+  return sealBatch(section, [zstd.compressSync(section.raw, options.level)], options.isSourced ? producerOf(streamId, FIRST_ORDINAL) : NO_PRODUCER)
 }
 
 /** What Kafka must find, from what was put in, not from what our decoder says. */

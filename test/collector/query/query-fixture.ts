@@ -38,7 +38,7 @@ export function encodeBatch(batch: Pick<TestBatch, 'key' | 'records'>, zstd: Zst
   }
   const section = builder.finish(undefined)
   const producer = batch.key === '' ? NO_PRODUCER : producerOf(Buffer.from(batch.key.padEnd(16, '.')).subarray(0, 16), 0)
-  return sealBatch(section, zstd.compressSync(section.raw, 1), producer)
+  return sealBatch(section, [zstd.compressSync(section.raw, 1)], producer)
 }
 
 export interface TestLog {
