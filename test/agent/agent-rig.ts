@@ -61,6 +61,7 @@ export class AgentRig {
     this.collector = options.collector ?? new FakeCollector(options.zstd)
     this.sim = simulate({ http: this.collector, ...(options.fs === undefined ? {} : { fs: options.fs }), ...(options.seed === undefined ? {} : { seed: options.seed }) })
     this.fs = this.sim.fs
+    this.collector.nowMs = () => this.sim.clock.nowMs()
     this.agent = new Agent({
       system: this.sim.system,
       zstd: options.zstd,

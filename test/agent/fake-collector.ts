@@ -26,6 +26,7 @@ export interface StoredStream {
   isOpen: boolean
   isSuperseded: boolean
   batches: number
+  appendMs: number
 }
 
 export type Fault =
@@ -51,6 +52,8 @@ export class FakeCollector implements HttpClient {
   /** Answers a frame instead of the ladder, when it gives something. */
   judgeFrame: ((source: SourceHeader, topic: string) => FrameResult | undefined) | undefined
   pageSize = 1000
+  /** Its wall clock, for append times. */
+  nowMs: () => number = () => 0
   /** A build that does not know streams which begin inside a file. */
   isOld = false
   private readonly zstd: Zstd
@@ -165,7 +168,7 @@ export class FakeCollector implements HttpClient {
     const records = decodeStored(batch, this.zstd)
     const fresh = Buffer.concat(records.flatMap(({ value, mark }) => (mark === 'newline' ? [value, Buffer.from('\n')] : [value])))
     const bytes = Buffer.concat([Buffer.alloc(source.start), fresh])
-    this.streams.set(id, { id, topic, source, bytes, records, keyPath: source.path, isOpen: true, isSuperseded: false, batches: 1 })
+    this.streams.set(id, { id, topic, source, bytes, records, keyPath: source.path, isOpen: true, isSuperseded: false, batches: 1, appendMs: this.nowMs() })
     return { status: 'ok', stream: id, start: source.start, end: source.end, crc: batch.readUInt32BE(17), partition: 0, offset: 0 }
   }
 
@@ -181,7 +184,7 @@ export class FakeCollector implements HttpClient {
     if ((before?.records.length ?? 0) !== source.firstOrdinal) throw new Error(`ordinal ${source.firstOrdinal}, ${before?.records.length} are stored`)
     if (before === undefined) {
       const keyPath = (records[0]?.key ?? '').replace(/^[^:]*:/, '')
-      this.streams.set(id, { id, topic, source, bytes: all, records, keyPath, isOpen: true, isSuperseded: false, batches: 1 })
+      this.streams.set(id, { id, topic, source, bytes: all, records, keyPath, isOpen: true, isSuperseded: false, batches: 1, appendMs: this.nowMs() })
       this.supersede(topic, source)
       return
     }
@@ -190,6 +193,7 @@ export class FakeCollector implements HttpClient {
     before.records.push(...records)
     before.isOpen = true
     before.batches += 1
+    before.appendMs = this.nowMs()
   }
 
   private supersede(topic: string, source: SourceHeader): void {
@@ -229,7 +233,7 @@ function describe(stream: StoredStream): StreamInfo {
     headLength: source.headLength, headHash: source.headHash.toString('hex'),
     generation: source.generation, supersedes: source.supersedes ?? null, superseded: stream.isSuperseded,
     position: stream.bytes.length, tailHash: tailHash(stream.bytes).toString('hex'), records: stream.records.length,
-    firstOffset: 0, lastOffset: 0, lastAppendMs: 0, endsWithEof: source.endsWithEof, open: stream.isOpen,
+    firstOffset: 0, lastOffset: 0, lastAppendMs: stream.appendMs, endsWithEof: source.endsWithEof, open: stream.isOpen,
   }
 }
 
