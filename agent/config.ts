@@ -2,7 +2,7 @@
  * Settings of the agent: the table that the YAML reader and the flags are made of, and the typed config that everything
  * else sees. Rules between keys are checked here; reading the file is main.ts's.
  */
-import type { SettingProblem, SettingTable, SettingValues } from '../shared/settings.ts'
+import { inFileOrder, soundValues, type ParsedSettings, type SettingProblem, type SettingTable, type SettingValues } from '../shared/settings.ts'
 import { AGENT_ADMIN_PORT, isTopicName, wireLimits } from '../shared/wire.ts'
 
 const KIB = 1024
@@ -83,11 +83,12 @@ export interface AgentConfig {
  */
 const compressLevels = { fast: -5, default: 1, best: 9 } as const
 
-/** What must hold between keys, as problems of the same form as the engine's own. */
-export function checkAgentSettings(values: Partial<AgentSettings>, lines: ReadonlyMap<string, number>): SettingProblem[] {
-  const problems: SettingProblem[] = []
+/** Every mistake at once: those of single values and those between keys. */
+export function agentProblems(parsed: ParsedSettings<typeof agentSettings>): readonly SettingProblem[] {
+  const values = soundValues(parsed)
+  const problems = [...parsed.problems]
   const complain = (key: string, message: string): void => {
-    problems.push({ line: lines.get(key), key, message })
+    problems.push({ line: parsed.lines.get(key), key, message })
   }
   const { collector, topic, files, lineBytesMax, batchBytesMax, lingerMs, lingerMsMax, memory } = values
   if (collector !== undefined && !isCollectorUrl(collector)) complain('collector', 'must be http://host:port or https://host:port')
@@ -99,10 +100,10 @@ export function checkAgentSettings(values: Partial<AgentSettings>, lines: Readon
   if (lingerMs !== undefined && lingerMsMax !== undefined && lingerMs > lingerMsMax) complain('lingerMs', 'must not be over lingerMsMax')
   if (memory !== undefined && batchBytesMax !== undefined && memory < 4 * batchBytesMax) complain('memory', 'must be at least four times batchBytesMax')
   if (values.tokenFile !== undefined && values.token !== undefined) complain('token', 'give token or tokenFile, not both')
-  if ((values.tlsCertFile === undefined) !== (values.tlsKeyFile === undefined)) complain('tlsCertFile', 'needs tlsKeyFile, and the other way round')
+  if ((parsed.values.tlsCertFile === undefined) !== (parsed.values.tlsKeyFile === undefined)) complain('tlsCertFile', 'needs tlsKeyFile, and the other way round')
   if (values.host !== undefined && values.host.includes(':')) complain('host', 'must not hold a colon')
   if (values.admin !== undefined && values.admin !== 'off' && parseAddress(values.admin) === undefined) complain('admin', 'must be host:port or off')
-  return problems
+  return inFileOrder(problems)
 }
 
 /** Key, headers and lengths around a line's bytes. */

@@ -15,7 +15,7 @@ import { VERSION } from '../shared/version.ts'
 import { AGENT_ADMIN_PORT, parseJson } from '../shared/wire.ts'
 import { loadZstd } from '../shared/zstd.ts'
 import { startAgentService, type ServiceConfig } from './service.ts'
-import { agentConfig, agentSettings, checkAgentSettings, parseAddress, type AgentSettings } from './config.ts'
+import { agentConfig, agentProblems, agentSettings, parseAddress, type AgentSettings } from './config.ts'
 import { statusPath } from './admin.ts'
 import { agentStatusSchema, statusTable } from './status.ts'
 
@@ -71,9 +71,10 @@ Examples:
 function readConfig(globs: readonly string[], options: RunOptions): ServiceConfig {
   const flags = globs.length === 0 ? options : { ...options, files: [...globs, ...filesOf(options)] }
   const fileText = options.config === undefined ? '' : readText(options.config, 1024 * 1024, 'the config')
-  const { values, problems, lines } = parseSettings(agentSettings, { fileText, flags })
-  const all = [...problems, ...(problems.length === 0 ? checkAgentSettings(values, lines) : [])]
-  if (all.length > 0) throw new AppError('INVALID_CONFIG', formatProblems(all, options.config).trimEnd())
+  const parsed = parseSettings(agentSettings, { fileText, flags })
+  const problems = agentProblems(parsed)
+  if (problems.length > 0) throw new AppError('INVALID_CONFIG', formatProblems(problems, options.config).trimEnd())
+  const { values } = parsed
   return {
     agent: agentConfig(values, hostname()),
     admin: values.admin === 'off' ? undefined : parseAddress(values.admin),

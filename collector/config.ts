@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net'
 import { AppError } from '../shared/errors.ts'
-import type { ParsedSettings, SettingProblem, SettingTable, SettingValues } from '../shared/settings.ts'
+import { inFileOrder, soundValues, type ParsedSettings, type SettingProblem, type SettingTable, type SettingValues } from '../shared/settings.ts'
 import { COLLECTOR_PORT, wireLimits } from '../shared/wire.ts'
 import { parseHdfsUrl, type StoreOptions } from './export/open-store.ts'
 import type { TopicConfig } from './storage/topic-log.ts'
@@ -92,22 +92,22 @@ export interface CollectorConfig {
 export function toCollectorConfig(
   parsed: ParsedSettings<typeof collectorSettings>,
 ): { readonly config: CollectorConfig } | { readonly problems: readonly SettingProblem[] } {
-  const { values } = parsed
+  const sound = soundValues(parsed)
   const problems = [...parsed.problems]
-  // A value that is wrong by itself is not judged once more.
-  const isSound = (key: string): boolean => !parsed.problems.some((problem) => problem.key === key || problem.key === `--${key}`)
   const complain = (key: keyof CollectorSettings, message: string): void => {
     problems.push({ line: parsed.lines.get(key), key, message })
   }
-  const listen = isSound('listen') ? parseListen(values.listen) : undefined
-  if (listen === undefined && isSound('listen')) complain('listen', `${JSON.stringify(values.listen)} is not an address such as 127.0.0.1:4280 or [::1]:4280`)
-  checkTls(values, complain)
-  if (listen !== undefined) checkExposure(values, listen, complain)
-  checkExport(values, complain)
-  if (problems.length > 0 || listen === undefined) return { problems: problems.sort((a, b) => (a.line ?? Infinity) - (b.line ?? Infinity)) }
-  return { config: build(values, listen) }
+  const listen = sound.listen === undefined ? undefined : parseListen(sound.listen)
+  if (listen === undefined && sound.listen !== undefined) complain('listen', `${JSON.stringify(sound.listen)} is not an address such as 127.0.0.1:4280 or [::1]:4280`)
+  checkTls(sound, complain)
+  if (listen !== undefined) checkExposure(sound, listen, complain)
+  checkExport(sound, complain)
+  if (problems.length > 0 || listen === undefined) return { problems: inFileOrder(problems) }
+  return { config: build(parsed.values, listen) }
 }
 
+/** Without what is wrong by itself. */
+type SoundSettings = Partial<CollectorSettings>
 type Complain = (key: keyof CollectorSettings, message: string) => void
 
 /** `host:port`, `[v6]:port`, `:port` (every address). */
@@ -124,18 +124,18 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))
 }
 
-function checkTls({ tlsCert, tlsKey, tlsClientCa, adminNames, readNames }: CollectorSettings, complain: Complain): void {
+function checkTls({ tlsCert, tlsKey, tlsClientCa, adminNames, readNames }: SoundSettings, complain: Complain): void {
   if (tlsCert !== undefined && tlsKey === undefined) complain('tlsCert', 'needs tlsKey as well')
   if (tlsKey !== undefined && tlsCert === undefined) complain('tlsKey', 'needs tlsCert as well')
   if (tlsClientCa !== undefined && tlsCert === undefined) complain('tlsClientCa', 'needs tlsCert and tlsKey: there are no client certificates without TLS')
   if (tlsClientCa !== undefined) return
-  if (adminNames.length > 0) complain('adminNames', 'needs tlsClientCa: the names are those of client certificates')
-  if (readNames.length > 0) complain('readNames', 'needs tlsClientCa: the names are those of client certificates')
+  if ((adminNames?.length ?? 0) > 0) complain('adminNames', 'needs tlsClientCa: the names are those of client certificates')
+  if ((readNames?.length ?? 0) > 0) complain('readNames', 'needs tlsClientCa: the names are those of client certificates')
 }
 
 /** Log lines hold secrets, and whoever can write may fill the disk: beyond loopback only with both, or knowingly. */
-function checkExposure(values: CollectorSettings, { host }: ListenAddress, complain: Complain): void {
-  if (isLoopback(host) || values.insecure) return
+function checkExposure(values: SoundSettings, { host }: ListenAddress, complain: Complain): void {
+  if (isLoopback(host) || values.insecure !== false) return
   const missing = [
     ...(values.tlsCert === undefined ? ['TLS (tlsCert, tlsKey)'] : []),
     ...(values.auth === 'none' && values.tlsClientCa === undefined ? ['authentication (auth: tokens, or tlsClientCa)'] : []),
@@ -143,7 +143,7 @@ function checkExposure(values: CollectorSettings, { host }: ListenAddress, compl
   if (missing.length > 0) complain('listen', `${host} is reachable from other machines, and there is no ${missing.join(' and no ')}; add it, or say insecure`)
 }
 
-function checkExport({ exportTo, hdfs, retentionBytes, segmentBytes }: CollectorSettings, complain: Complain): void {
+function checkExport({ exportTo, hdfs, retentionBytes, segmentBytes }: SoundSettings, complain: Complain): void {
   if (exportTo !== undefined && hdfs !== undefined) complain('exportTo', 'there is one export: give exportTo or hdfs')
   if (exportTo !== undefined && !exportTo.startsWith('file:///')) complain('exportTo', `${JSON.stringify(exportTo)} is not a URL such as file:///srv/tailrace`)
   if (hdfs !== undefined) {
@@ -155,7 +155,7 @@ function checkExport({ exportTo, hdfs, retentionBytes, segmentBytes }: Collector
     }
   }
   // Retention drops whole segments, and never the active one.
-  if (retentionBytes !== undefined && retentionBytes < segmentBytes) complain('retentionBytes', 'is less than one segment (segmentBytes)')
+  if (retentionBytes !== undefined && segmentBytes !== undefined && retentionBytes < segmentBytes) complain('retentionBytes', 'is less than one segment (segmentBytes)')
 }
 
 function build(values: CollectorSettings, listen: ListenAddress): CollectorConfig {

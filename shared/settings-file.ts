@@ -41,7 +41,8 @@ export function readSettingsFile(table: SettingTable, text: string, problems: Se
     const key = isScalar(pair.key) ? String(pair.key.value) : '?'
     const line = lineAt((pair.key as Node).range?.[0] ?? 0)
     if (!Object.hasOwn(table, key)) {
-      problems.push({ line, key, message: unknownKey(key, Object.keys(table)) })
+      const meant = nearestKey(key, Object.keys(table))
+      problems.push({ line, key, message: meant === undefined ? 'unknown key' : `unknown key; did you mean ${meant}?`, ...(meant === undefined ? {} : { meant }) })
     } else if (!values.has(key)) {
       values.set(key, { line, raw: rawOf(document, pair.value, (message) => problems.push({ line, key, message })) })
     }
@@ -78,12 +79,12 @@ function scalarOf(node: unknown, complain: (message: string) => void): string | 
   return undefined
 }
 
-function unknownKey(key: string, known: readonly string[]): string {
+function nearestKey(key: string, known: readonly string[]): string | undefined {
   const plain = (name: string): string => name.replace(/[-_]/g, '').toLowerCase()
   const ranked = known.map((name) => ({ name, distance: editDistance(plain(key), plain(name)) })).sort((a, b) => a.distance - b.distance)
   const nearest = ranked[0]
   const isNear = nearest !== undefined && nearest.distance <= Math.max(1, Math.floor(nearest.name.length / 3))
-  return isNear ? `unknown key; did you mean ${nearest.name}?` : 'unknown key'
+  return isNear ? nearest.name : undefined
 }
 
 /** Levenshtein; keys are short, and longer ones are cut so that a hostile file costs nothing. */

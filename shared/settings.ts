@@ -57,6 +57,8 @@ export interface SettingProblem {
   readonly line: number | undefined
   readonly key: string
   readonly message: string
+  /** Of an unknown key: the known one that it resembles. */
+  readonly meant?: string
 }
 
 export interface SettingSources {
@@ -92,13 +94,25 @@ export function parseSettings<const T extends SettingTable>(table: T, sources: S
       values[key] = raw === undefined ? undefined : valueOf(setting, raw, (message) => problems.push({ line, key, message }))
     } else {
       values[key] = defaultOf(setting)
-      if (setting.required === true && isMissing(values[key])) {
+      // A required key that is there but misspelt is one mistake, not two.
+      const isMisspelt = problems.some(({ meant }) => meant === key)
+      if (setting.required === true && isMissing(values[key]) && !isMisspelt) {
         problems.push({ line: undefined, key, message: `is required: set it in the file or by ${flagName(key)}` })
       }
     }
   }
-  problems.sort((a, b) => (a.line ?? Number.MAX_SAFE_INTEGER) - (b.line ?? Number.MAX_SAFE_INTEGER))
-  return { values: values as SettingValues<T>, problems, lines }
+  return { values: values as SettingValues<T>, problems: inFileOrder(problems), lines }
+}
+
+/** The values that are right by themselves, for rules between keys: what is wrong already is not judged once more. */
+export function soundValues<T extends SettingTable>(parsed: ParsedSettings<T>): Partial<SettingValues<T>> {
+  const wrong = new Set(parsed.problems.flatMap(({ key, meant }) => [key, meant ?? key]))
+  return Object.fromEntries(Object.entries(parsed.values).filter(([key]) => !wrong.has(key) && !wrong.has(flagName(key)))) as Partial<SettingValues<T>>
+}
+
+/** In the order of the file; what has no line comes last. */
+export function inFileOrder(problems: readonly SettingProblem[]): SettingProblem[] {
+  return problems.toSorted((a, b) => (a.line ?? Number.MAX_SAFE_INTEGER) - (b.line ?? Number.MAX_SAFE_INTEGER))
 }
 
 /** One problem a line, as compilers write them: `collector.yaml:3: segmentByte: unknown key; did you mean segmentBytes?` */

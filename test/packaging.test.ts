@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
-import { agentSettings, checkAgentSettings } from '../agent/config.ts'
+import { agentProblems, agentSettings } from '../agent/config.ts'
 import { collectorSettings, toCollectorConfig } from '../collector/config.ts'
 import { formatProblems, parseSettings, type SettingTable } from '../shared/settings.ts'
 
@@ -19,8 +19,7 @@ const daemons: Readonly<Record<string, { readonly table: SettingTable; readonly 
   agent: {
     table: agentSettings,
     check: (fileText) => {
-      const { values, lines, problems } = parseSettings(agentSettings, { fileText })
-      return formatProblems([...problems, ...checkAgentSettings(values, lines)])
+      return formatProblems(agentProblems(parseSettings(agentSettings, { fileText })))
     },
   },
   collector: {

@@ -1,10 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { agentConfig, agentSettings, checkAgentSettings, parseAddress } from '../../agent/config.ts'
+import { agentConfig, agentProblems, agentSettings, parseAddress } from '../../agent/config.ts'
 import { formatProblems, parseSettings } from '../../shared/settings.ts'
 
 function problemsOf(fileText: string): string {
-  const { values, problems, lines } = parseSettings(agentSettings, { fileText })
-  return formatProblems([...problems, ...checkAgentSettings(values, lines)], 'agent.yaml')
+  return formatProblems(agentProblems(parseSettings(agentSettings, { fileText })), 'agent.yaml')
 }
 
 const minimal = 'collector: http://127.0.0.1:4280\ntopic: app\nfiles: [/var/log/app/*.log]\n'
@@ -28,6 +27,14 @@ test('all mistakes are told at once, each with its line', () => {
     expect.stringMatching(/^agent\.yaml:4: lineBytesMax: /),
     expect.stringMatching(/^agent\.yaml:6: lingerMs: /),
   ])
+})
+
+test('mistakes of form do not hide mistakes of meaning, and each is told once', () => {
+  const told = problemsOf('colector: x\ntopic: .bad\nfiles: []\nlingerMs: 20 parsecs\nmemory: 3KiB\ncompress: turbo\n')
+  expect(told.split('\n').map((line) => line.split(': ').slice(0, 2).join(': '))).toEqual([
+    'agent.yaml:1: colector', 'agent.yaml:2: topic', 'agent.yaml:3: files', 'agent.yaml:4: lingerMs', 'agent.yaml:5: memory', 'agent.yaml:6: compress', '',
+  ])
+  expect(told).toContain('did you mean collector?')
 })
 
 describe('rules between keys', () => {

@@ -26,6 +26,13 @@ test('five mistakes are five problems, whether of one value or between two, each
   ])
 })
 
+test('mistakes of form do not hide mistakes of meaning, and no value is blamed twice', () => {
+  const text = String(configOf(['dta: d', 'listen: 127.0.0.1', 'segmentBytes: 20 parsecs', 'exportTo: /x', 'readNames: [a]', 'retentionBytes: 1KiB', 'auth: turbo'].join('\n')))
+  expect(text.split('\n').map((line) => line.split(': ').slice(0, 2).join(': '))).toEqual([
+    'c.yaml:1: dta', 'c.yaml:2: listen', 'c.yaml:3: segmentBytes', 'c.yaml:4: exportTo', 'c.yaml:5: readNames', 'c.yaml:6: retentionBytes', 'c.yaml:7: auth', '',
+  ])
+})
+
 test('beyond loopback it takes both TLS and authentication, or the word insecure', () => {
   const tls = 'tlsCert: c\ntlsKey: k\n'
   const starts = (more: string, listen = '0.0.0.0:4280'): boolean => typeof configOf(`data: d\nlisten: "${listen}"\n${more}`) !== 'string'

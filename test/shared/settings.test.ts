@@ -61,7 +61,7 @@ test('a file with five mistakes gives five problems, each with its line and key'
 
 test('a kebab-case key in the file is refused with the right spelling', () => {
   const { problems } = parseSettings(table, { fileText: 'data: x\nsegment-bytes: 1MiB' })
-  expect(problems).toEqual([{ line: 2, key: 'segment-bytes', message: 'unknown key; did you mean segmentBytes?' }])
+  expect(problems).toEqual([{ line: 2, key: 'segment-bytes', message: 'unknown key; did you mean segmentBytes?', meant: 'segmentBytes' }])
 })
 
 test('a key that resembles nothing gets no suggestion', () => {
