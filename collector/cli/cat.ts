@@ -6,7 +6,7 @@ import { toAppError } from '../../shared/errors.ts'
 import type { StreamInfo } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import { connect, type CollectorClient } from './collector-client.ts'
-import { serverOptions, type CommandInput, type CommandSpec } from './command.ts'
+import { serverOptions, storeOptions, type CommandInput, type CommandSpec } from './command.ts'
 import type { CliContext } from './context.ts'
 import { exitCodes, usageError } from './exit-codes.ts'
 import { batchesIn, fetchPages, type RawBatch } from './fetch-batches.ts'
@@ -25,6 +25,7 @@ export const catCommand: CommandSpec = {
   examples: [
     { command: 'tailrace cat web-1:/var/log/app.log | sha256sum', meaning: 'the newest generation that bore this name' },
     { command: 'tailrace cat web-1:/var/log/app.log --all -o app-all.log', meaning: 'every generation, oldest first, into a file' },
+    { command: 'tailrace cat web-1:/var/log/app.log --from webhdfs://namenode:9870/tailrace', meaning: 'straight from the export, with no collector' },
     { command: 'tailrace cat --stream 3f2a9c0d11', meaning: 'one generation by its id (tailrace streams lists them)' },
   ],
   options: [
@@ -33,6 +34,7 @@ export const catCommand: CommandSpec = {
     { flags: '-t, --topic <name>', kind: 'text', help: 'only of this topic, when the file goes to several' },
     { flags: '-o, --output <file>', kind: 'text', help: 'write to a file (under another name until it is whole)' },
     ...serverOptions,
+    ...storeOptions,
   ],
   details: `The bytes are those that the collector had stored when the command began. Each batch is checked by its CRC, its
 hashes and its place in the stream; a hole or damage is told on stderr and gives exit code 3.`,

@@ -13,6 +13,7 @@ import type { CommandInput } from './command.ts'
 import type { CliContext } from './context.ts'
 import { usageError } from './exit-codes.ts'
 import { readWholeFile } from './local-file.ts'
+import { Progress } from './progress.ts'
 
 const DEFAULT_SERVER = 'http://127.0.0.1:4280'
 const LISTING_BYTES_MAX = 256 * 1024 * 1024
@@ -155,6 +156,8 @@ export async function readBounded(body: AsyncIterable<Uint8Array>, bytesMax: num
 
 /** A client by the options and the environment of a command. */
 export async function connect(input: CommandInput, context: CliContext): Promise<CollectorClient> {
+  const url = storeUrlOf(input)
+  if (url !== undefined) return connectStore(url, input, context)
   const server = checkServer(input.text('server') ?? context.env['TAILRACE_SERVER'] ?? DEFAULT_SERVER)
   const tokenFile = input.text('tokenFile')
   const fromEnvironment = context.env['TAILRACE_TOKEN']
@@ -166,6 +169,44 @@ export async function connect(input: CommandInput, context: CliContext): Promise
     token: token === undefined || token.trim() === '' ? undefined : checkToken(token.trim()),
     signal: context.signal,
   })
+}
+
+/** `--from` takes the URL of a store and, where there are cursors, a cursor: only a URL has a scheme. */
+export function storeUrlOf(input: CommandInput): string | undefined {
+  const [url, ...more] = input.list('from').filter((text) => isStoreUrl(text))
+  if (more.length > 0) throw usageError('--from takes one store', 'several NameNodes of one store stand in one URL, with commas between')
+  if (url !== undefined && input.text('server') !== undefined) throw usageError('--from and --server do not go together')
+  return url
+}
+
+/** The cursor among the values of `--from`. */
+export function cursorOf(input: CommandInput): string | undefined {
+  const [cursor, ...more] = input.list('from').filter((text) => !isStoreUrl(text))
+  if (more.length > 0) throw usageError('--from takes one cursor', 'a cursor names several partitions with commas between')
+  return cursor
+}
+
+function isStoreUrl(text: string): boolean {
+  return /^[a-z]+:\/\//.test(text)
+}
+
+async function connectStore(url: string, input: CommandInput, context: CliContext): Promise<CollectorClient> {
+  const caFile = input.text('caFile')
+  const progress = new Progress(context, { alsoOnTty: true })
+  const source = {
+    url,
+    mode: input.text('hdfsMode') === 'httpfs' ? ('httpfs' as const) : ('webhdfs' as const),
+    userName: input.text('hdfsUser'),
+    tokenFile: input.text('hdfsTokenFile'),
+    allowedHosts: input.list('hdfsAllowedHosts'),
+    ca: caFile === undefined ? undefined : await readSmallFile(context, caFile),
+  }
+  try {
+    const http = await context.openStore(source, (manifests) => progress.update(() => `${manifests} manifests read`))
+    return new CollectorClient({ http, server: 'http://store', token: undefined, signal: context.signal })
+  } finally {
+    await progress.clear()
+  }
 }
 
 function checkServer(text: string): string {

@@ -93,6 +93,15 @@ export const serverOptions: readonly OptionSpec[] = [
   { flags: '--utc', kind: 'flag', help: 'times in and out are UTC, not the local zone' },
 ]
 
+/** Of commands that only read: an export store in the place of a collector. */
+export const storeOptions: readonly OptionSpec[] = [
+  { flags: '--from <url>', kind: 'list', help: 'read an export store, no collector needed: file:///folder, webhdfs://namenode:9870/folder' },
+  { flags: '--hdfs-user <name>', kind: 'text', help: 'user.name for that store' },
+  { flags: '--hdfs-token-file <file>', kind: 'text', help: 'file with a delegation token for it' },
+  { flags: '--hdfs-mode <mode>', kind: 'choice', choices: ['webhdfs', 'httpfs'], help: 'what answers there (default webhdfs)' },
+  { flags: '--hdfs-allowed-hosts <host>', kind: 'list', help: 'where its NameNode may redirect to (repeat for more; default: its neighbours)' },
+]
+
 export const jsonOption: OptionSpec = { flags: '--json', kind: 'flag', help: 'one JSON array instead of a table' }
 
 /** Which streams: of `cat`, `verify` and `streams`. */

@@ -14,6 +14,17 @@ export interface OutputSink {
   write(data: Uint8Array): Promise<void> | undefined
 }
 
+/** An export store, and how to get in; the names are those of the collector's settings. */
+export interface StoreSource {
+  readonly url: string
+  readonly mode: 'webhdfs' | 'httpfs'
+  readonly userName: string | undefined
+  readonly tokenFile: string | undefined
+  readonly allowedHosts: readonly string[]
+  /** PEM. */
+  readonly ca: string | undefined
+}
+
 export interface CliContext {
   readonly stdout: OutputSink
   readonly stderr: OutputSink
@@ -23,6 +34,8 @@ export interface CliContext {
   readonly loadZstd: () => Promise<Zstd>
   /** A client that trusts only this authority (PEM). Whoever made the context closes it. */
   readonly openHttp: (options: { readonly ca: string }) => HttpClient
+  /** A client that answers what a collector would, out of an export store. Whoever made the context closes it. */
+  readonly openStore: (source: StoreSource, onProgress: (manifests: number) => Promise<void>) => Promise<HttpClient>
   /** This machine's name: `verify` compares sources that stand here. */
   readonly hostName: string
   readonly version: string

@@ -6,6 +6,7 @@ import { hostname } from 'node:os'
 import { errnoOf } from '../../shared/errors.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
 import { undiciHttpClient } from '../../shared/node/http-client.ts'
+import { createStreamingHttpClient } from '../../shared/streaming-http.ts'
 import type { HttpClient } from '../../shared/system.ts'
 import { VERSION } from '../../shared/version.ts'
 import { loadZstd } from '../../shared/zstd.ts'
@@ -37,6 +38,24 @@ async function main(): Promise<void> {
       const client = undiciHttpClient({ tls })
       clients.push(client)
       return client
+    },
+    openStore: async (source, onProgress) => {
+      const tls = source.ca === undefined ? {} : { tls: { ca: source.ca } }
+      // Loaded only here: the other commands need no query engine, and start faster without one.
+      const { openStoreReader } = await import('../store-reader.ts')
+      const http = undiciHttpClient(tls)
+      clients.push(http)
+      const { url, mode, userName, tokenFile, allowedHosts } = source
+      const reader = await openStoreReader(system, {
+        url,
+        store: { mode, allowedHosts, ...(userName === undefined ? {} : { userName }), ...(tokenFile === undefined ? {} : { delegationTokenFile: tokenFile }) },
+        transport: { http, streamingHttp: createStreamingHttpClient(tls) },
+        zstd: await loadZstd(),
+        signal: abort.signal,
+        onProgress,
+      })
+      clients.push(reader)
+      return reader
     },
     hostName: hostname(),
     version: VERSION,

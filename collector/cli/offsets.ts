@@ -1,6 +1,6 @@
 /** `tailrace offsets`: where each partition's log begins and ends. */
 import type { TopicInfo } from '../../shared/wire.ts'
-import { jsonOption, serverOptions, type CommandInput, type CommandSpec } from './command.ts'
+import { jsonOption, serverOptions, storeOptions, type CommandInput, type CommandSpec } from './command.ts'
 import { connect } from './collector-client.ts'
 import type { CliContext } from './context.ts'
 import { humanBytes, humanTime } from './human.ts'
@@ -16,7 +16,7 @@ export const offsetsCommand: CommandSpec = {
     { command: 'tailrace offsets', meaning: 'all partitions' },
     { command: 'tailrace offsets -t app --json', meaning: 'one topic, for scripts' },
   ],
-  options: [{ flags: '-t, --topic <glob>', kind: 'list', help: 'only these topics (repeat for more)' }, jsonOption, ...serverOptions],
+  options: [{ flags: '-t, --topic <glob>', kind: 'list', help: 'only these topics (repeat for more)' }, jsonOption, ...serverOptions, ...storeOptions],
   details: `Readers see offsets from LOG START up to, not including, HIGH WATERMARK: everything below it is synced. What lies
 before LOCAL START is not on the collector's disk any more and is read back from the export.`,
   run: runOffsets,

@@ -1,6 +1,6 @@
 /** `tailrace query`: lines that match, streamed as they are found. `-f` goes on as `tail` does (follow.ts). */
-import { serverOptions, type CommandInput, type CommandSpec } from './command.ts'
-import { connect, type CollectorClient, type QueryValues } from './collector-client.ts'
+import { serverOptions, storeOptions, type CommandInput, type CommandSpec } from './command.ts'
+import { connect, cursorOf, storeUrlOf, type CollectorClient, type QueryValues } from './collector-client.ts'
 import type { CliContext } from './context.ts'
 import { exitCodes, usageError } from './exit-codes.ts'
 import { follow } from './follow.ts'
@@ -36,6 +36,7 @@ export const queryCommand: CommandSpec = {
     { command: "tailrace query -E ' 5[0-9]{2} ' --path '/var/log/nginx/*' -S yesterday -U today -c", meaning: 'count the server errors of yesterday' },
     { command: 'tailrace query -i -e timeout -e refused -n 20', meaning: 'the newest 20 lines with either word' },
     { command: 'tailrace query -t app -S 2026-03-01 -U 2026-03-02 -o raw > day.log', meaning: 'every line of a day, as it was written' },
+    { command: "tailrace query 'disk full' --from webhdfs://namenode:9870/tailrace", meaning: 'straight from the export, with no collector' },
     { command: 'tailrace query -t app -f -o json | jq .line', meaning: 'follow, one JSON object a line' },
   ],
   options: [
@@ -46,9 +47,9 @@ export const queryCommand: CommandSpec = {
     ...printOptions,
     { flags: '-r, --reverse', kind: 'flag', help: 'newest first' },
     { flags: '-f, --follow', kind: 'flag', help: 'go on with new lines until interrupted' },
-    { flags: '--from <cursor>', kind: 'text', help: 'begin at the offsets of an earlier cursor: topic:partition@offset,…' },
     { flags: '--stats', kind: 'flag', help: 'tell on stderr what the query cost, and its cursor' },
     ...serverOptions,
+    ...storeOptions.map((option) => (option.flags === '--from <url>' ? { ...option, flags: '--from <url|cursor>', help: `${option.help}; or begin at the offsets of an earlier cursor: topic:partition@offset,…` } : option)),
   ],
   details: `${arrivalTimeText}\nA query ends at the newest line there was when it began; lines are in order of arrival, and lines of one file in file order.`,
   run: (input, context) => runQuery(input, context),
@@ -65,6 +66,7 @@ export async function runQuery(input: CommandInput, context: CliContext): Promis
 
 function checkFlags(input: CommandInput): void {
   if (!input.flag('follow')) return
+  if (storeUrlOf(input) !== undefined) throw usageError('an export store does not grow by lines, so there is nothing to follow')
   const name = ['count', 'quiet', 'reverse'].find((option) => input.flag(option)) ?? (input.text('until') === undefined ? undefined : 'until')
   if (name !== undefined) throw usageError(`--${name} and --follow do not go together`)
 }
@@ -87,7 +89,7 @@ async function printQuery(input: CommandInput, context: CliContext, { client, va
     ...values,
     ...limitValues(lines, { reverse: input.flag('reverse'), count: input.flag('count') }),
     ...contextValues(input),
-    from: input.text('from'),
+    from: cursorOf(input),
   })
   const writer = writerFor(input, context, stdout)
   const progress = new Progress(context, { alsoOnTty: false })
@@ -156,7 +158,7 @@ async function followQuery(input: CommandInput, context: CliContext, { client, v
   const writer = writerFor(input, context, stdout)
   const lines = input.integer('lines')
   const tailValues = { ...values, ...contextValues(input), since: undefined, until: undefined }
-  const from = input.text('from')
+  const from = cursorOf(input)
   if (input.text('since') === undefined && lines !== 0) {
     const last = from === undefined ? (lines ?? FOLLOW_LINES) : lines
     return follow({ client, context, stdout, writer, values: { ...tailValues, from, last } })

@@ -3,8 +3,8 @@
  * it always ends; with a checkpoint it goes on after a crash without sending a line twice to a file or a topic.
  */
 import { parseDuration } from '../../shared/units.ts'
-import { connect, type CollectorClient, type QueryValues } from './collector-client.ts'
-import { serverOptions, type CommandInput, type CommandSpec } from './command.ts'
+import { connect, storeUrlOf, type CollectorClient, type QueryValues } from './collector-client.ts'
+import { serverOptions, storeOptions, type CommandInput, type CommandSpec } from './command.ts'
 import type { CliContext } from './context.ts'
 import { exitCodes, usageError } from './exit-codes.ts'
 import { humanCount, humanTime } from './human.ts'
@@ -42,6 +42,7 @@ export const replayCommand: CommandSpec = {
     { flags: '--execute', kind: 'flag', help: 'really write to a topic' },
     { flags: '-o, --output <format>', kind: 'choice', choices: recordFormats, help: 'of stdout and file (default raw)' },
     ...serverOptions,
+    ...storeOptions,
   ],
   details: `${arrivalTimeText}
 Lines of all partitions come in one order of time. A line that is older than one before it goes at once. A topic gets new
@@ -77,6 +78,7 @@ async function runReplay(input: CommandInput, context: CliContext): Promise<numb
 async function prepare(input: CommandInput, context: CliContext): Promise<PreparedReplay> {
   const sink = parseSink(input.text('to'))
   const pace = parsePace(input)
+  if (sink.kind === 'topic' && storeUrlOf(input) !== undefined) throw usageError('a replay from a store goes to stdout or a file', 'replay into a topic from the collector that exports there')
   const client = await connect(input, context)
   const filters = filterValues(input, { nowMs: context.system.clock.nowMs() })
   const { next, ends } = await pinRange(client, input, sink)

@@ -1,5 +1,5 @@
 /** `tailrace streams`: every file generation that the collector knows, and how far it has it. */
-import { jsonOption, serverOptions, streamFilterOptions, type CommandInput, type CommandSpec } from './command.ts'
+import { jsonOption, serverOptions, storeOptions, streamFilterOptions, type CommandInput, type CommandSpec } from './command.ts'
 import { connect } from './collector-client.ts'
 import type { CliContext } from './context.ts'
 import { humanTime } from './human.ts'
@@ -13,7 +13,7 @@ export const streamsCommand: CommandSpec = {
     { command: 'tailrace streams --host web-1', meaning: 'the files of one host, with their positions' },
     { command: "tailrace streams --path '**/access.log' --json | jq '.[].position'", meaning: 'for scripts' },
   ],
-  options: [...streamFilterOptions, jsonOption, ...serverOptions],
+  options: [...streamFilterOptions, jsonOption, ...serverOptions, ...storeOptions],
   details: `A position is the byte of the source file up to which everything is stored and synced.`,
   run: runStreams,
 }

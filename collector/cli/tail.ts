@@ -16,7 +16,7 @@ export const tailCommand: CommandSpec = {
     ...filterOptions.filter(({ flags }) => !flags.startsWith('-U')),
     ...contextOptions,
     ...printOptions,
-    { flags: '--from <cursor>', kind: 'text', help: 'go on at the offsets of an earlier cursor' },
+    { flags: '--from <cursor>', kind: 'list', help: 'go on at the offsets of an earlier cursor' },
     ...serverOptions,
   ],
   details: `${arrivalTimeText}\nA lost connection is made again, and goes on behind the last line that was printed.`,

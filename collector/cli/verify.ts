@@ -4,7 +4,7 @@
  */
 import type { ExportInfo, StreamInfo, TopicInfo } from '../../shared/wire.ts'
 import { connect, type CollectorClient } from './collector-client.ts'
-import { jsonOption, serverOptions, streamFilterOptions, type CommandInput, type CommandSpec } from './command.ts'
+import { jsonOption, serverOptions, storeOptions, streamFilterOptions, type CommandInput, type CommandSpec } from './command.ts'
 import type { CliContext } from './context.ts'
 import { exitCodes } from './exit-codes.ts'
 import { humanBytes, humanCount } from './human.ts'
@@ -34,6 +34,7 @@ export const verifyCommand: CommandSpec = {
     { flags: '--local-host <name>', kind: 'text', help: "sources of this host are files here (default: this machine's name)" },
     jsonOption,
     ...serverOptions,
+    ...storeOptions,
   ],
   details: `For each stream: every batch in the log is opened (CRC, hashes, place in the stream), the bytes are hashed and, where
 the source file is on this machine, compared one by one. What retention dropped is told ("log begins at byte N"); it is

@@ -19,7 +19,7 @@ import { toOffset, type Offset } from '../../shared/types.ts'
 export const TEMP_DIRECTORY = '_tmp'
 export const OWNER_DIRECTORY = '_owner'
 const QUARANTINE_DIRECTORY = '_quarantine'
-const RAW_DIRECTORY = 'raw'
+export const RAW_DIRECTORY = 'raw'
 
 /** In the order of upload: a manifest under its final name says that the other three are whole. */
 export const segmentFileKinds = ['log', 'index', 'timeindex', 'manifest.json'] as const
@@ -44,6 +44,14 @@ function twenty(offset: number): string {
 
 export function partitionDirectory(topic: string, partition: number): string {
   return `${RAW_DIRECTORY}/${checkTopicName(topic)}/p=${partition}`
+}
+
+/** The inverse; undefined for every path that it would never make. */
+export function parsePartitionDirectory(path: string): { readonly topic: string; readonly partition: number } | undefined {
+  const [raw, topic = '', directory = '', ...rest] = path.split('/')
+  const partition = /^p=(\d{1,7})$/.exec(directory)?.[1]
+  if (raw !== RAW_DIRECTORY || rest.length > 0 || !isTopicName(topic) || partition === undefined || Number(partition) > PARTITION_MAX) return undefined
+  return partitionDirectory(topic, Number(partition)) === path ? { topic, partition: Number(partition) } : undefined
 }
 
 /** `<base20>-<next20>-<epoch>`: what the files of one segment share. */

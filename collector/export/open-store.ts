@@ -55,8 +55,9 @@ function folderOf(url: string): string {
   return path
 }
 
-/** Exported for tests and for `check-config`. */
-export function parseHdfsUrl(url: string): { readonly nameNodes: readonly string[]; readonly root: string } {
+/** `webhdfs:` and `swebhdfs:` are Hadoop's own names for the two. Exported for tests and for `check-config`. */
+export function parseHdfsUrl(spelt: string): { readonly nameNodes: readonly string[]; readonly root: string } {
+  const url = spelt.replaceAll(/\bwebhdfs:\/\//g, 'http://').replaceAll(/\bswebhdfs:\/\//g, 'https://')
   const scheme = /^https?:\/\//.exec(url)?.[0]
   if (scheme === undefined) throw invalid(url, 'is neither file: nor http(s):')
   const nameNodes: string[] = []

@@ -6,7 +6,7 @@
  * belongs to a deleted topic of the same name is read back. Any number of calls at the same time; writes nothing.
  */
 import { toOffset, type Offset } from '../../shared/types.ts'
-import type { ReadableLog, ReadRequest, ReadResult, SegmentSummary, StreamTable, TopicDescription, Watermarks } from '../storage/topic-log.ts'
+import type { ReadableLog, ReadableStreams, ReadRequest, ReadResult, SegmentSummary, TopicDescription, Watermarks } from '../storage/topic-log.ts'
 import type { ExportedLog, ExportedRange } from './exported-log.ts'
 
 export interface LocalLog extends ReadableLog {
@@ -23,7 +23,7 @@ export class TieredLog implements ReadableLog {
     this.exported = exported
   }
 
-  get streams(): StreamTable {
+  get streams(): ReadableStreams {
     return this.local.streams
   }
 

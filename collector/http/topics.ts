@@ -26,7 +26,17 @@ export interface TopicsDependencies {
 const topicPath = `${paths.topics}/:topic`
 
 export function createTopicsRoutes(dependencies: TopicsDependencies): readonly Route[] {
-  const { readable } = dependencies
+  return [
+    ...createTopicListingRoutes(dependencies.readable),
+    { method: 'POST', pattern: paths.topics, role: 'admin', handler: (request, context) => createTopic(request, context, dependencies) },
+    { method: 'PATCH', pattern: topicPath, role: 'admin', handler: (request, context) => alterTopic(request, context, dependencies) },
+    { method: 'DELETE', pattern: topicPath, role: 'admin', handler: (_request, context) => deleteTopic(context, dependencies) },
+    { method: 'POST', pattern: `${topicPath}/roll`, role: 'admin', handler: (_request, context) => rollTopic(context, dependencies) },
+  ]
+}
+
+/** Those that change nothing. */
+export function createTopicListingRoutes(readable: ReadableLog): readonly Route[] {
   return [
     {
       method: 'GET',
@@ -35,10 +45,6 @@ export function createTopicsRoutes(dependencies: TopicsDependencies): readonly R
       handler: () => Promise.resolve(jsonResponse({ topics: readable.topics().map(topicInfo) } satisfies TopicsResponse)),
     },
     { method: 'GET', pattern: topicPath, role: 'read', handler: (_request, context) => Promise.resolve(jsonResponse(topicInfo(needTopic(readable, context)))) },
-    { method: 'POST', pattern: paths.topics, role: 'admin', handler: (request, context) => createTopic(request, context, dependencies) },
-    { method: 'PATCH', pattern: topicPath, role: 'admin', handler: (request, context) => alterTopic(request, context, dependencies) },
-    { method: 'DELETE', pattern: topicPath, role: 'admin', handler: (_request, context) => deleteTopic(context, dependencies) },
-    { method: 'POST', pattern: `${topicPath}/roll`, role: 'admin', handler: (_request, context) => rollTopic(context, dependencies) },
   ]
 }
 

@@ -4,7 +4,7 @@
  * because the table knows only the newest one.
  */
 import { producerOf } from '../../shared/record-batch.ts'
-import type { StreamTable } from '../storage/topic-log.ts'
+import type { ReadableStreams } from '../storage/topic-log.ts'
 import { compileGlobs } from './glob.ts'
 import type { SourceSpec } from './query-spec.ts'
 
@@ -12,7 +12,7 @@ import type { SourceSpec } from './query-spec.ts'
 export type ProducerFilter = (producerId: bigint) => boolean
 
 /** A snapshot of the table; a producer that it does not know may hold anything. */
-export function createProducerFilter(streams: StreamTable, source: SourceSpec): ProducerFilter {
+export function createProducerFilter(streams: ReadableStreams, source: SourceSpec): ProducerFilter {
   if (source.paths.length === 0) return () => true
   const matchesPath = compileGlobs(source.paths, { lastComponent: true })
   const wanted = new Set<bigint>()

@@ -117,7 +117,7 @@ export interface TopicDescription {
 
 /** The log as its readers see it. What is behind it may reach further back than this disk does. */
 export interface ReadableLog {
-  readonly streams: StreamTable
+  readonly streams: ReadableStreams
 
   topics(): readonly TopicDescription[]
   topic(name: string): TopicDescription | undefined
@@ -133,6 +133,7 @@ export interface ReadableLog {
 }
 
 export interface TopicLog extends ReadableLog {
+  readonly streams: StreamTable
   readonly clusterId: string
   /** Rises when positions may have gone back (restore): agents say hello again. */
   readonly logEpoch: number
@@ -175,6 +176,8 @@ export interface StreamState {
   readonly isSuperseded: boolean
   readonly isOpen: boolean
 }
+
+export type ReadableStreams = Pick<StreamTable, 'size' | 'get' | 'list'>
 
 export interface StreamTable {
   readonly size: number

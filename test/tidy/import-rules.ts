@@ -62,6 +62,12 @@ const zones: readonly (Zone & { readonly match: RegExp })[] = [
     allowed: ['collector/cli/', 'collector/storage/', 'shared/'],
     reason: `${house}inspect reads segments without a server, so it alone of the CLI may import storage`,
   },
+  {
+    name: 'cli entry',
+    match: /^collector\/cli\/main\.ts$/,
+    allowed: ['collector/cli/', 'collector/store-reader.ts', 'shared/'],
+    reason: `${house}the entry hands the commands what reads an export store in the place of a collector`,
+  },
   { name: 'cli', match: /^collector\/cli\//, allowed: ['collector/cli/', 'shared/'], reason: `${house}the CLI talks HTTP like any client` },
   { name: 'storage', match: /^collector\/storage\//, allowed: ['collector/storage/', 'shared/'], reason: `${house}storage is the collector's ground floor` },
   {

@@ -1,5 +1,6 @@
 /** Runs the command line as a shell would, with a fake collector behind it, and answers what came out. */
 import { runCli } from '../../../collector/cli/index.ts'
+import { openStoreReader } from '../../../collector/store-reader.ts'
 import type { OutputSink } from '../../../collector/cli/context.ts'
 import type { HttpClient } from '../../../shared/system.ts'
 import { loadZstd } from '../../../shared/zstd.ts'
@@ -49,6 +50,11 @@ export async function cli(argv: readonly string[], options: CliOptions = {}): Pr
     system: { ...simulation.system, ...(options.http === undefined ? {} : { http: options.http }) },
     loadZstd: () => loadZstd(),
     openHttp: () => options.http ?? simulation.system.http,
+    openStore: async ({ url }, onProgress) =>
+      openStoreReader(simulation.system, {
+        url, store: {}, transport: { http: simulation.system.http, streamingHttp: simulation.system.http }, zstd: await loadZstd(),
+        signal: new AbortController().signal, onProgress,
+      }),
     hostName: options.hostName ?? 'this-machine',
     version: '1.2.3',
     signal: options.signal ?? new AbortController().signal,
