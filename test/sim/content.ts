@@ -14,14 +14,14 @@ export class Incarnation {
   readonly bornMs: number
   ending: Ending = { kind: 'alive' }
   lastWriteMs: number
-  /** Lives of agents that had it open at some time. */
+  readonly inode: number
+  /** Lives of agents that had it open under a name that their globs match, or read it while they had it open. */
   readonly openedBy = new Set<string>()
-  /** No name led to it, or none that an agent looks at, for a while when no agent ran. */
-  hiddenBeforeOpen = false
   private buffer = Buffer.alloc(0)
   private length = 0
 
-  constructor(options: { name: string; nowMs: number; copyOf?: Incarnation }) {
+  constructor(options: { name: string; inode: number; nowMs: number; copyOf?: Incarnation }) {
+    this.inode = options.inode
     this.name = options.name
     this.copyOf = options.copyOf
     this.bornMs = options.nowMs

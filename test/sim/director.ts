@@ -72,9 +72,7 @@ export class Director {
   }
 
   private stopAgent(): void {
-    const { agent } = this.dice.pick(this.world.hosts)
-    agent.stop()
-    this.restartIn(() => agent.start())
+    this.dice.pick(this.world.hosts).agent.stop()
   }
 
   private breakCollector(how: () => void): void {
@@ -111,20 +109,20 @@ export class Director {
 
   private shortWrite(): void {
     const { disk } = this.world
-    this.trouble(3_000)
     disk.inject = (call) => {
       if (call.kind !== 'write' || call.bytes < 2) return undefined
       disk.inject = undefined
+      this.trouble(3_000)
       return { written: this.dice.between(1, call.bytes - 1) }
     }
   }
 
   private failSync(): void {
     const { disk, trace } = this.world
-    this.trouble(30_000)
     disk.inject = (call) => {
       if (call.kind !== 'sync') return undefined
       disk.inject = undefined
+      this.trouble(3_000)
       trace.note('director', `the sync of ${call.path} fails`)
       return { errno: 'EIO' }
     }

@@ -62,7 +62,7 @@ export class HostDisk {
       inode,
       // Kernels stamp with the time of the last tick.
       birthtimeNs: this.options.hasBirthTimes ? BigInt(birthMs) * 1_000_000n : 0n,
-      incarnation: this.beginIncarnation(path, copyOf),
+      incarnation: this.beginIncarnation(path, inode, copyOf),
       mtimeMs: this.options.wallMs(), names: 0, descriptors: 0, holders: new Map(),
     }
     this.link(path, node)
@@ -88,8 +88,9 @@ export class HostDisk {
 
   truncate(node: HostNode): void {
     node.incarnation.ending = { kind: 'truncated', atMs: this.options.nowMs() }
-    node.incarnation = this.beginIncarnation(this.pathOf(node) ?? node.incarnation.name, undefined)
-    for (const life of node.holders.keys()) node.incarnation.openedBy.add(life)
+    const { openedBy } = node.incarnation
+    node.incarnation = this.beginIncarnation(this.pathOf(node) ?? node.incarnation.name, node.inode, undefined)
+    for (const life of node.holders.keys()) if (openedBy.has(life)) node.incarnation.openedBy.add(life)
     node.mtimeMs = this.options.wallMs()
     const path = this.pathOf(node)
     if (path !== undefined) this.options.onChange(path)
@@ -144,10 +145,10 @@ export class HostDisk {
     return [...this.directories].flatMap(([path, { entries }]) => [...entries].map(([name, node]) => ({ path: `${path}/${name}`, node })))
   }
 
-  hold(node: HostNode, life: string): void {
+  hold(node: HostNode, life: string, path: string): void {
     node.descriptors += 1
     node.holders.set(life, (node.holders.get(life) ?? 0) + 1)
-    node.incarnation.openedBy.add(life)
+    if (path.endsWith('.log')) node.incarnation.openedBy.add(life)
   }
 
   letGo(node: HostNode, life: string): void {
@@ -170,7 +171,7 @@ export class HostDisk {
     for (const [path, directory] of other.directories) {
       const entries = new Map<string, HostNode>()
       for (const [name, node] of directory.entries) {
-        const incarnation = this.beginIncarnation(`${path}/${name}`, node.incarnation)
+        const incarnation = this.beginIncarnation(`${path}/${name}`, node.inode, node.incarnation)
         incarnation.write(0, node.incarnation.view())
         entries.set(name, { ...node, incarnation, descriptors: 0, holders: new Map() })
       }
@@ -178,10 +179,10 @@ export class HostDisk {
     }
   }
 
-  private beginIncarnation(path: string, copyOf: Incarnation | undefined): Incarnation {
+  private beginIncarnation(path: string, inode: number, copyOf: Incarnation | undefined): Incarnation {
     this.born += 1
     const incarnation = new Incarnation({
-      name: `${this.name}:${path}#${this.born}`, nowMs: this.options.nowMs(), ...(copyOf === undefined ? {} : { copyOf }),
+      name: `${this.name}:${path}#${this.born}`, inode, nowMs: this.options.nowMs(), ...(copyOf === undefined ? {} : { copyOf }),
     })
     this.incarnations.push(incarnation)
     return incarnation

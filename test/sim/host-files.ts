@@ -35,7 +35,7 @@ export class HostFiles implements FileSystem {
     const node = disk.stat(path) === undefined ? undefined : disk.at(path)
     if (node === undefined) throw errno('ENOENT', path)
     if (node.descriptors >= DESCRIPTORS_MAX) throw errno('EMFILE', path)
-    disk.hold(node, life.name)
+    disk.hold(node, life.name, path)
     this.opened.add(node)
     return life.hold(this.later(this.handle(node, path)))
   }
@@ -75,7 +75,6 @@ export class HostFiles implements FileSystem {
       read: async (target, { offset, length, position }) => {
         check()
         await this.work('read', path)
-        node.incarnation.openedBy.add(life.name)
         const wanted = this.options.hasShortReads && length > 1 && dice.isHit(0.1) ? dice.between(1, length) : length
         const bytes = node.incarnation.view().subarray(position, position + wanted)
         target.set(bytes, offset)

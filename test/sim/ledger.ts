@@ -95,6 +95,7 @@ export class Ledger {
     if (header.baseOffset < seen.nextOffset) this.trace.violation('I4', `partition ${partition} has a batch at ${header.baseOffset}, below ${seen.nextOffset}, that was not there before`)
     seen.nextOffset = Math.max(seen.nextOffset, header.lastOffset + 1)
     const { source, bytes, records } = this.decode(batch)
+    this.trace.note('log', `partition ${partition} offsets ${header.baseOffset}-${header.lastOffset}`)
     const stream = this.judge(partition, source, { bytes, records })
     seen.batches.set(header.baseOffset, { baseOffset: header.baseOffset, lastOffset: header.lastOffset, bodyCrc, batchCrc: header.crc, stream, end: source.end })
   }

@@ -10,6 +10,9 @@ import type { Incarnation } from './content.ts'
 import type { HostDisk } from './host-disk.ts'
 import type { Ledger, LedgerStream } from './ledger.ts'
 
+/** Files may begin with the same words up to here. */
+export const BANNER_BYTES_MAX = 3_100
+
 export interface OracleInput {
   readonly disks: readonly HostDisk[]
   readonly ledger: Ledger
@@ -43,7 +46,8 @@ export function judge(input: OracleInput): Judgement {
       writtenBytes += incarnation.size
       const stored = storedOf(incarnation, streams)
       if (stored >= incarnation.size) continue
-      const why = excuse(incarnation, { path: paths.get(incarnation), stored, isAlive: input.isAlive })
+      const isBegun = streams.some((stream) => isOf(stream, incarnation))
+      const why = excuse(incarnation, { path: paths.get(incarnation), isBegun, isAlive: input.isAlive })
       if (why === undefined) missing.push(`${incarnation.name}: ${stored} of ${incarnation.size} bytes are stored (${incarnation.ending.kind}, ${paths.get(incarnation) ?? 'no name'})`)
       else explained.set(why, (explained.get(why) ?? 0) + incarnation.size - stored)
     }
@@ -65,22 +69,29 @@ function storedOf(incarnation: Incarnation, streams: readonly LedgerStream[]): n
   return best
 }
 
+/** Whether the stream was begun with this file, and not with another that begins alike. */
+function isOf({ bytes, first }: LedgerStream, incarnation: Incarnation): boolean {
+  return first.inode === BigInt(incarnation.inode) && bytes.length > BANNER_BYTES_MAX && incarnation.view().subarray(0, bytes.length).equals(bytes)
+}
+
 /** Why no agent could have stored the rest; undefined when one should have. */
-function excuse(incarnation: Incarnation, facts: { path: string | undefined; stored: number; isAlive: (life: string) => boolean }): string | undefined {
+function excuse(incarnation: Incarnation, facts: { path: string | undefined; isBegun: boolean; isAlive: (life: string) => boolean }): string | undefined {
   const { ending } = incarnation
-  const { path, stored, isAlive } = facts
+  const { path, isBegun, isAlive } = facts
   switch (ending.kind) {
     case 'alive': {
       if (path === undefined) throw new Error(`${incarnation.name} is alive and has no name`)
       if (path.endsWith('.log')) return undefined
       if (path.endsWith('.gz')) return 'compressed, not a log'
       if (incarnation.openedBy.size === 0) return 'never stood under a name of the globs while an agent looked'
-      if (stored > 0 || [...incarnation.openedBy].some(isAlive)) return undefined
+      if (isBegun || [...incarnation.openedBy].some(isAlive)) return undefined
       return 'rotated out of the globs before its first batch was stored, and its agent died'
     }
     case 'removed': {
       if (ending.heldBy.length === 0) return 'removed while no agent held it'
-      return ending.heldBy.some(isAlive) ? undefined : 'removed, and the agent that held it died'
+      if (!ending.heldBy.some(isAlive)) return 'removed, and the agent that held it died'
+      // Held for a look among the siblings is not followed.
+      return isBegun || ending.heldBy.some((life) => isAlive(life) && incarnation.openedBy.has(life)) ? undefined : 'removed under a name outside the globs, and unknown'
     }
     case 'truncated':
       return 'truncated before it was read'

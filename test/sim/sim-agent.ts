@@ -93,9 +93,23 @@ export class SimAgent {
     })
   }
 
+  /** What it believes of each file, for a trace. */
+  describe(): void {
+    for (const file of this.agent?.registry.files ?? []) {
+      const { path, inode, state, cursor, isDetached, isListed, size, position } = file
+      const stream = cursor?.stream
+      const shipping = stream === undefined ? 'no stream' : `${stream.identity.idHex.slice(0, 8)} ${stream.state.kind}, stored to ${stream.settled.position}, ${stream.placeCount} on their way`
+      const facts = `${isListed ? 'listed' : 'not listed'}, ${isDetached ? 'detached' : 'attached'}, descriptor ${file.handle === undefined ? 'no' : 'yes'}`
+      this.options.trace.note(this.name, `${path} inode ${inode}: ${JSON.stringify(state)}, read to ${position} of ${size}, ${facts}; ${shipping}`)
+    }
+  }
+
   private ended(life: Life): void {
-    this.options.trace.note(life.name, 'has stopped')
+    const { trace, scheduler, dice } = this.options
+    trace.note(life.name, 'has stopped')
     life.kill()
+    // Whoever stopped it starts it again.
+    scheduler.in(dice.gap(1_000), () => this.start())
   }
 
   private watcher(onEvent: (event: WatchEvent) => void): DirectoryWatcher {

@@ -72,7 +72,7 @@ export class SimCollector {
   private async open(life: Life): Promise<void> {
     const { trace, dice, disk, zstd, syncMs, config, auditor, network } = this.options
     const before = await standingOf(disk)
-    if (dice.isHit(0.15)) await recoverTwice({ disk, zstd, trace, config })
+    if (dice.isHit(0.15) && !this.options.mayFail()) await recoverTwice({ disk, zstd, trace, config })
     const fs = new SlowDisk({ base: disk, life, dice, trace, syncMs })
     const system = { clock: life.clock, random: dice.random(), fs, http: unreachable, log: trace.log(life.name), metrics: new SimMetrics() }
     let handler: Handler | undefined

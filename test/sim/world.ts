@@ -54,7 +54,7 @@ export class World implements NetworkObserver {
     this.ledger = new Ledger({ zstd, trace, incarnations: () => this.hosts.flatMap(({ disk }) => disk.incarnations) })
     this.network = new SimNetwork({ scheduler, trace, dice: this.dice('network'), observer: this })
     this.network.state.delayMs = this.has('slow network') ? 120 : 3
-    this.disk = new SimFileSystem({ nowMs: () => scheduler.nowMs + this.wall.offsetMs })
+    this.disk = new SimFileSystem({ nowMs: () => Math.floor(scheduler.nowMs + this.wall.offsetMs) })
     this.auditor = new Auditor({ ledger: this.ledger, trace })
     this.collector = new SimCollector({
       scheduler, trace, zstd, network: this.network, wall: this.wall, disk: this.disk, dice: this.dice('collector'), auditor: this.auditor,
@@ -92,7 +92,7 @@ export class World implements NetworkObserver {
     const { scheduler, trace } = this
     const wall: WallClock = { offsetMs: START_WALL_MS + this.hosts.length * 1_234 }
     const disk: HostDisk = new HostDisk({
-      name, nowMs: () => scheduler.nowMs, wallMs: () => scheduler.nowMs + wall.offsetMs,
+      name, nowMs: () => scheduler.nowMs, wallMs: () => Math.floor(scheduler.nowMs + wall.offsetMs),
       doesReuseInodes: this.has('inode reuse'), hasBirthTimes: !this.has('no birth times'),
       onChange: (path) => agent.changed(path),
     })
