@@ -310,6 +310,8 @@ export class PartitionLog {
     const { system } = this.options
     try {
       await this.active.handle.file.truncate(this.active.sizeBytes)
+      // Refused batches that a power cut brings back behind a sealed segment would stand where the next one begins.
+      await syncData(this.active.handle.file, `${this.topic}-${this.partition}`)
     } catch (truncateError) {
       this.fail(group, diskError(truncateError, `cut ${this.topic}-${this.partition} back to its last good byte`))
       return

@@ -2,10 +2,11 @@
  * Opens every topic that is on disk: settings, tombstones, partitions. What a missing or bad settings file leaves in
  * doubt is served with default settings, never dropped.
  */
-import { AppError, toAppError } from '../../shared/errors.ts'
+import { AppError } from '../../shared/errors.ts'
 import type { FileSystem, System } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
 import type { Zstd } from '../../shared/zstd.ts'
+import { diskError } from './disk.ts'
 import { partitionDirectoryName, parsePartitionDirectoryName, parseSegmentName, type DataPaths } from './filenames.ts'
 import { recoverPartition, type RecoveredPartition } from './recovery.ts'
 import type { FoldBase } from './recovery-scan.ts'
@@ -81,7 +82,7 @@ export async function recoverAll(context: LoadingContext, file: TopicFile, from 
       const step = numbers.slice(at, at + RECOVERIES_MAX).map((partition) => recoverOne(context, file, partition))
       const settled = await Promise.allSettled(step)
       for (const outcome of settled) if (outcome.status === 'fulfilled') recovered.push(outcome.value)
-      for (const outcome of settled) if (outcome.status === 'rejected') throw toAppError(outcome.reason)
+      for (const outcome of settled) if (outcome.status === 'rejected') throw diskError(outcome.reason, 'recover a partition')
     }
   } catch (error) {
     await closeRecovered(recovered)

@@ -2,7 +2,7 @@
  * The topics of a running store: found by name, made, altered and deleted, one change at a time. A change is durable
  * when it resolves; what a crash interrupts is finished or gone at the next start.
  */
-import { AppError, toAppError } from '../../shared/errors.ts'
+import { AppError } from '../../shared/errors.ts'
 import type { System } from '../../shared/system.ts'
 import { toOffset } from '../../shared/types.ts'
 import { checkTopicName } from '../../shared/wire.ts'
@@ -154,7 +154,7 @@ export class TopicRegistry {
     this.isClosed = true
     await this.changes.run(async () => {
       const outcomes = await Promise.allSettled(this.partitions().map((log) => log.close()))
-      for (const outcome of outcomes) if (outcome.status === 'rejected') throw toAppError(outcome.reason)
+      for (const outcome of outcomes) if (outcome.status === 'rejected') throw diskError(outcome.reason, 'close a partition')
     })
   }
 
