@@ -9,7 +9,7 @@ import type { System } from '../shared/system.ts'
 import { paths } from '../shared/wire.ts'
 import type { Agent } from './agent.ts'
 import type { AgentConfig } from './config.ts'
-import { agentStatus } from './status.ts'
+import { agentStatus, connection } from './status.ts'
 
 export const statusPath = '/status'
 
@@ -43,12 +43,16 @@ async function route(request: ServerRequest, deps: AdminDeps): Promise<ServerRes
     case paths.health:
       return jsonResponse({ status: 'ok' })
     case paths.ready:
-      return agent.session.state.kind === 'connected'
-        ? jsonResponse({ status: 'ready' })
-        : jsonResponse({ status: 'not connected to the collector' }, 503)
+      return ready(agent)
     default:
       throw new AppError('NOT_FOUND', 'there are /metrics, /status, /health and /ready here')
   }
+}
+
+function ready(agent: Agent): ServerResponse {
+  const { state, reason } = connection(agent)
+  if (state === 'connected') return jsonResponse({ status: 'ready' })
+  return jsonResponse({ status: 'not connected to the collector', connection: state, reason }, 503)
 }
 
 function checkHost(header: string, ownNames: readonly string[]): void {

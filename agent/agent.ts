@@ -16,7 +16,7 @@ import { Handles } from './handles.ts'
 import { Identifier } from './identifier.ts'
 import { Reader } from './reader.ts'
 import { Registry } from './registry.ts'
-import { Session } from './session.ts'
+import { explainError, Session } from './session.ts'
 import { Shipper } from './shipper.ts'
 import { SealedBuffers } from './sealed-buffers.ts'
 import { Slots } from './slots.ts'
@@ -173,7 +173,7 @@ export class Agent {
   private async drain(): Promise<void> {
     const { clock } = this.deps.system
     const deadlineMs = clock.monotonicMs() + DRAIN_MS
-    while (!this.isDrained() && this.session.state.kind === 'connected' && clock.monotonicMs() < deadlineMs) {
+    while (!this.isDrained() && this.session.state.kind === 'connected' && this.session.refusal === undefined && clock.monotonicMs() < deadlineMs) {
       await clock.sleep(ONCE_POLL_MS)
     }
   }
@@ -188,6 +188,8 @@ export class Agent {
     while (await sleepQuietly(clock, ONCE_POLL_MS, this.stopReading.signal)) {
       if (this.session.state.kind === 'connected') lastConnectedMs = clock.monotonicMs()
       if (clock.monotonicMs() - lastConnectedMs > ONCE_UNREACHABLE_MS) return [this.unreachable()]
+      const { refusal } = this.session
+      if (refusal !== undefined) return [`the collector at ${this.deps.config.collectorUrl} refuses: ${explainError(refusal)}`, ...this.follower.problems()]
       if (this.follower.isAtEnd && this.reader.isIdle && this.isDrained() && this.follower.isAtEnd) return this.follower.problems()
     }
     return ['stopped before everything was shipped']

@@ -21,7 +21,7 @@ import type { Session } from './session.ts'
 import type { SourceFile } from './source-file.ts'
 import type { Stream } from './stream.ts'
 import { tend } from './tending.ts'
-import { Waker } from './waker.ts'
+import { sleepQuietly, Waker } from './waker.ts'
 import type { SkippedPath, Watcher } from './watcher.ts'
 
 /** Sweeps between two that look at every file whatever the directories say. */
@@ -35,6 +35,8 @@ const ONCE_TICK_MS = 20
 /** Files that are looked at in every sweep while some directory is too busy to be watched. */
 const LOOK_AT_ALL_MAX = 2000
 const CLOSES_AT_A_TIME = 1000
+/** After a refusal for good: somebody has to put it right first. */
+const REFUSED_WAIT_MS = 10_000
 
 export interface FollowerDeps {
   readonly system: System
@@ -295,11 +297,13 @@ export class Follower {
         await session.ready(signal)
         if (this.sweeps > 0) await this.identifyRound(signal)
         await this.closeStreams(signal)
+        session.accepted('streams')
       } catch (thrown) {
         const error = toAppError(thrown)
         if (error.code === 'ABORTED') return
         if (error.code === 'INTERNAL') throw error
-        system.log.warn('the collector refuses to tell about streams', { code: error.code, message: error.message, hint: error.hint })
+        session.refused('streams', error)
+        await sleepQuietly(system.clock, REFUSED_WAIT_MS, signal)
       }
       await this.identifyWaker.wait(this.tickMs, signal)
     }

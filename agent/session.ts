@@ -2,6 +2,9 @@
  * The agent's standing with its collector: says hello before anything else, again after a connection was lost or the
  * log epoch has changed, pins the cluster id for the life of the process, and retries with full jitter. Callers share
  * one hello: whoever comes while it is under way waits for it.
+ *
+ * A refusal (wrong token, other cluster) can be put right over there, so it is asked again, but seldom; `refusal` says so
+ * until something of the same kind is taken.
  */
 import { AppError, toAppError } from '../shared/errors.ts'
 import { retryDelayMs, type BackoffLimits } from '../shared/retry.ts'
@@ -11,15 +14,19 @@ import { untilAborted } from './waker.ts'
 
 export const retryLimits: BackoffLimits = { baseMs: 100, maxMs: 15_000 }
 /** As many doublings as reach the longest wait. */
-const REFUSED_ATTEMPT = 8
+export const REFUSED_ATTEMPT = 8
 
 export type SessionState =
   | { readonly kind: 'not greeted' }
   | { readonly kind: 'connected'; readonly greeting: Greeting }
   | { readonly kind: 'lost'; readonly reason: AppError }
 
+/** What the collector will not take: who we are, what we ask about streams, or a whole request with batches. */
+export type RefusedRequest = 'hello' | 'streams' | 'batches'
+
 export class Session {
   state: SessionState = { kind: 'not greeted' }
+  private readonly refusals = new Map<RefusedRequest, AppError>()
   private readonly system: System
   private readonly client: CollectorClient
   private readonly onGreeting: (greeting: Greeting) => void
@@ -43,6 +50,22 @@ export class Session {
       this.hello = undefined
     })
     return untilAborted(this.hello, signal)
+  }
+
+  /** Why the collector will not go on with us, as we are; undefined while it does or is only away. */
+  get refusal(): AppError | undefined {
+    return [...this.refusals.values()][0]
+  }
+
+  refused(request: RefusedRequest, reason: AppError): void {
+    const known = this.refusals.get(request)
+    this.refusals.set(request, reason)
+    if (known?.code === reason.code) return
+    this.system.log.warn('the collector refuses', { request, code: reason.code, message: reason.message, hint: reason.hint })
+  }
+
+  accepted(request: RefusedRequest): void {
+    this.refusals.delete(request)
   }
 
   /** The next `ready` says hello again. */
@@ -81,15 +104,16 @@ export class Session {
         this.pin(greeting)
         const before = this.state
         this.state = { kind: 'connected', greeting }
+        this.accepted('hello')
         if (before.kind !== 'connected') this.system.log.info('connected to the collector', { clusterId: greeting.clusterId, logEpoch: greeting.logEpoch })
         this.onGreeting(greeting)
         return greeting
       } catch (thrown) {
         const error = toAppError(thrown)
         if (error.code === 'ABORTED') throw error
-        if (attempt === 0 || !error.retryable) this.system.log.warn('the collector does not greet', { code: error.code, message: error.message, hint: error.hint })
+        if (!error.retryable) this.refused('hello', error)
+        else if (attempt === 0) this.system.log.warn('the collector does not greet', { code: error.code, message: error.message, hint: error.hint })
         this.state = { kind: 'lost', reason: error }
-        // A refusal (wrong token, other cluster) can be put right over there, so it is asked again, but seldom.
         await this.pause(error.retryable ? attempt : REFUSED_ATTEMPT, error, signal)
       }
     }
@@ -107,6 +131,11 @@ export class Session {
     const { clock, random } = this.system
     await clock.sleep(retryDelayMs({ attempt, retryAfterMs: error.retryAfterMs, random: random.next() }, retryLimits), signal)
   }
+}
+
+/** Code, message and hint, for people. */
+export function explainError({ code, message, hint }: { code: string; message: string; hint?: string | undefined }): string {
+  return `${code}: ${message}${hint === undefined ? '' : `; ${hint}`}`
 }
 
 /** Errors after which the collector may have been restarted, so that a hello comes first. */

@@ -12,7 +12,7 @@ import { wireLimits, type BatchesResponse, type FrameResult } from '../shared/wi
 import type { ByteBudget } from './byte-budget.ts'
 import type { CollectorClient } from './collector-client.ts'
 import type { SealedBuffers } from './sealed-buffers.ts'
-import { isConnectionLoss, retryLimits, type Session } from './session.ts'
+import { explainError, isConnectionLoss, REFUSED_ATTEMPT, retryLimits, type Session } from './session.ts'
 import { heldBytes, type SealedBatch, type Stream } from './stream.ts'
 import { Waker } from './waker.ts'
 
@@ -92,7 +92,7 @@ export class Shipper {
         const error = toAppError(thrown)
         if (error.code === 'ABORTED') return
         this.failed(error, shipments)
-        await this.pause(attempt, error, signal)
+        await this.pause(error.retryable ? attempt : REFUSED_ATTEMPT, error, signal)
         attempt += 1
       } finally {
         for (const { stream } of shipments) this.unload(stream)
@@ -149,6 +149,7 @@ export class Shipper {
     for (const frame of frames) this.sentBytes.add(heldBytes(frame) + FRAME_PREFIX_BYTES)
     const answer = await client.sendBatches(frames, signal)
     this.requestSeconds.observe((this.system.clock.monotonicMs() - startMs) / 1000)
+    this.session.accepted('batches')
     this.session.seesEpoch(answer.logEpoch)
     this.judge(shipments, answer)
   }
@@ -205,13 +206,13 @@ export class Shipper {
     return false
   }
 
-  private frameError(stream: Stream, batch: SealedBatch, error: { code: string; message: string; retryable: boolean }): void {
+  private frameError(stream: Stream, batch: SealedBatch, error: Extract<FrameResult, { status: 'error' }>): void {
     if (error.retryable) {
       this.system.log.warn('a batch is to be sent again', { stream: stream.identity.idHex, code: error.code, message: error.message })
       this.postpone(stream, undefined)
       return
     }
-    const reason = `the collector refused bytes ${batch.start}-${batch.end}: ${error.code}: ${error.message}`
+    const reason = `the collector refused bytes ${batch.start}-${batch.end}: ${explainError(error)}`
     this.system.log.error('a file is parked', { path: stream.identity.keyPath, topic: stream.identity.topic, reason })
     stream.state = { kind: 'parked', reason }
   }
@@ -226,6 +227,7 @@ export class Shipper {
   /** The whole request failed: its outcome is unknown or it was not taken. */
   private failed(error: AppError, shipments: readonly Shipment[]): void {
     this.system.log.warn('batches are to be sent again', { code: error.code, message: error.message, streams: shipments.length })
+    if (!error.retryable) this.session.refused('batches', error)
     // After a refusal of the whole request, too: the next hello tells what is wrong between us.
     if (isConnectionLoss(error) || !error.retryable) this.session.lost(error)
   }

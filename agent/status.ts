@@ -7,6 +7,7 @@ import { unreachable } from '../shared/errors.ts'
 import type { Clock } from '../shared/system.ts'
 import type { Agent } from './agent.ts'
 import type { AgentConfig } from './config.ts'
+import { explainError } from './session.ts'
 import type { SourceFile } from './source-file.ts'
 
 const count = v.pipe(v.number(), v.minValue(0))
@@ -38,7 +39,8 @@ export const agentStatusSchema = v.object({
   host: v.string(),
   collector: v.string(),
   connection: v.object({
-    state: v.picklist(['not greeted', 'connected', 'lost']),
+    /** `refused`: it answers, and will not take us as we are. */
+    state: v.picklist(['not greeted', 'connected', 'lost', 'refused']),
     clusterId: v.nullable(v.string()),
     logEpoch: v.nullable(count),
     reason: v.nullable(v.string()),
@@ -64,12 +66,13 @@ export function agentStatus(agent: Agent, config: AgentConfig, clock: Clock): Ag
   }
 }
 
-function connection({ session }: Agent): AgentStatus['connection'] {
-  const { state } = session
+export function connection({ session }: Agent): AgentStatus['connection'] {
+  const { state, refusal } = session
+  if (refusal !== undefined) return { state: 'refused', clusterId: null, logEpoch: null, reason: explainError(refusal) }
   if (state.kind === 'connected') {
     return { state: 'connected', clusterId: state.greeting.clusterId, logEpoch: state.greeting.logEpoch, reason: null }
   }
-  const reason = state.kind === 'lost' ? `${state.reason.code}: ${state.reason.message}` : null
+  const reason = state.kind === 'lost' ? explainError(state.reason) : null
   return { state: state.kind, clusterId: null, logEpoch: null, reason }
 }
 

@@ -39,6 +39,13 @@ export type Fault =
   | 503
   | 429
 
+export interface Refusal {
+  readonly status: number
+  readonly code: string
+  readonly message: string
+  readonly hint?: string
+}
+
 const contentBytesMax = wireLimits.batchContentBytesMax
 
 export class FakeCollector implements HttpClient {
@@ -49,6 +56,8 @@ export class FakeCollector implements HttpClient {
   /** Taken one per request for batches, from the front. */
   readonly faults: Fault[] = []
   isDown = false
+  /** What it says to requests of these paths instead of an answer, for good. */
+  readonly refusals = new Map<string, Refusal>()
   /** Answers a frame instead of the ladder, when it gives something. */
   judgeFrame: ((source: SourceHeader, topic: string) => FrameResult | undefined) | undefined
   pageSize = 1000
@@ -67,6 +76,8 @@ export class FakeCollector implements HttpClient {
     const path = new URL(request.url).pathname
     this.requests.push(path)
     if (this.isDown) throw new AppError('CANNOT_CONNECT', 'connection refused')
+    const refusal = this.refusals.get(path)
+    if (refusal !== undefined) return answer(refusal.status, { error: { ...refusal, retryable: false } })
     const body = Buffer.concat(request.body === undefined || 'stream' in request.body ? [] : [...request.body])
     if (path !== paths.batches) return answer(200, this.json(path, JSON.parse(body.toString()) as JsonBody))
     const fault = this.faults.shift()

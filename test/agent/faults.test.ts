@@ -1,5 +1,7 @@
 /** The network and the collector at their worst: nothing is lost, nothing is stored twice. */
 import { beforeAll, describe, expect, test } from 'vitest'
+import { connection } from '../../agent/status.ts'
+import { paths } from '../../shared/wire.ts'
 import { loadZstd, type Zstd } from '../../shared/zstd.ts'
 import { AgentRig, type RigOptions } from './agent-rig.ts'
 import type { Fault } from './fake-collector.ts'
@@ -50,6 +52,46 @@ describe('faults of single requests', () => {
     const startMs = rig.sim.clock.monotonicMs()
     await rig.finish()
     expect(rig.sim.clock.monotonicMs() - startMs).toBeGreaterThanOrEqual(2000)
+  })
+})
+
+describe('refusals for good', () => {
+  const unknown = { status: 401, code: 'UNAUTHENTICATED', message: 'this token is not known', hint: 'make one with token create' }
+  const foreign = { status: 403, code: 'HOST_MISMATCH', message: 'the token is for agent-2' }
+
+  test.each([[paths.hello, unknown], [paths.lookup, foreign], [paths.batches, foreign]] as const)('of %s end --once at once, with code and hint', async (path, refusal) => {
+    const rig = await rigWith({ '/log/a.log': 'one\n' }, once)
+    rig.collector.refusals.set(path, refusal)
+    const { problems } = await rig.finish()
+    expect(problems[0]).toContain(`refuses: ${refusal.code}: ${refusal.message}`)
+    if ('hint' in refusal) expect(problems[0]).toContain(refusal.hint)
+    expect(rig.sim.clock.monotonicMs()).toBeLessThan(5000)
+  })
+
+  test.each([[paths.hello, unknown], [paths.lookup, foreign], [paths.batches, foreign]] as const)('of %s are asked again, seldom, and told till they are taken back', async (path, refusal) => {
+    const rig = await rigWith({ '/log/a.log': 'one\n' })
+    rig.collector.refusals.set(path, refusal)
+    await rig.start()
+    await rig.pass(120_000)
+    const asked = rig.collector.requests.filter((each) => each === path).length
+    expect(asked).toBeGreaterThan(3)
+    expect(asked).toBeLessThan(40)
+    expect(connection(rig.agent)).toMatchObject({ state: 'refused', reason: expect.stringContaining(refusal.message) as string })
+    rig.collector.refusals.clear()
+    await rig.pass(60_000)
+    expect(connection(rig.agent)).toMatchObject({ state: 'connected', reason: null })
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\n')
+    await rig.stop()
+  })
+
+  test('of a topic that is not made by itself park its files with code and hint', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
+    rig.collector.judgeFrame = () => ({ status: 'error', code: 'UNKNOWN_TOPIC', message: 'there is no topic app', hint: 'tailrace topics create app', retryable: false })
+    await rig.append('/log/a.log', 'two\n')
+    await rig.pass(5000)
+    expect([...rig.agent.registry.files][0]?.state).toMatchObject({ kind: 'parked', reason: expect.stringMatching(/UNKNOWN_TOPIC: there is no topic app; tailrace topics create app/) as string })
+    expect(connection(rig.agent).state).toBe('connected')
+    await rig.stop()
   })
 })
 
