@@ -13,6 +13,7 @@ import { parentOf } from './globs.ts'
 import { COOL_AFTER_MS, HotDirectories } from './hot-directories.ts'
 import type { Handles } from './handles.ts'
 import type { Identifier } from './identifier.ts'
+import { LeftOut } from './left-out.ts'
 import { describeReadError } from './read-error.ts'
 import type { Reader } from './reader.ts'
 import type { Registry } from './registry.ts'
@@ -22,7 +23,7 @@ import type { SourceFile } from './source-file.ts'
 import type { Stream } from './stream.ts'
 import { tend } from './tending.ts'
 import { sleepQuietly, Waker } from './waker.ts'
-import type { SkippedPath, Watcher } from './watcher.ts'
+import type { Watcher } from './watcher.ts'
 
 /** Sweeps between two that look at every file whatever the directories say. */
 const FULL_SWEEP_EVERY = 10
@@ -52,7 +53,7 @@ export interface FollowerDeps {
 }
 
 export class Follower {
-  skipped: readonly SkippedPath[] = []
+  leftOut = new LeftOut()
   private readonly deps: FollowerDeps
   private readonly sweepWaker: Waker
   private readonly identifyWaker: Waker
@@ -146,7 +147,7 @@ export class Follower {
     this.lastSweepMs = system.clock.monotonicMs()
     this.directories = found.directories
     this.watchDirectories()
-    this.skipped = found.skipped
+    this.leftOut = found.leftOut
     const { touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
     for (const file of touched) {
       if (file.state.kind === 'ignored' || file.state.kind === 'empty') file.state = { kind: 'new' }

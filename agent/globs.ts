@@ -17,6 +17,8 @@ export interface InputGlobs {
   /** Whether the path is wanted: some glob matches and no exclusion does. */
   matches(path: string): boolean
   isExcluded(path: string): boolean
+  /** The exclusion that keeps back a path which some glob matches; undefined for every other path. */
+  excludedBy(path: string): string | undefined
   /** Whether a glob that is not for whole trees matches: who wrote it meant this very path to be a file. */
   names(path: string): boolean
 }
@@ -24,14 +26,18 @@ export interface InputGlobs {
 export function compileGlobs(input: InputConfig): InputGlobs {
   const isIncluded = picomatch([...input.files])
   const isNamed = picomatch(input.files.filter((glob) => !glob.includes('**')))
-  const byName = picomatch(input.exclude.filter((glob) => !glob.includes('/')), { dot: true })
-  const byPath = picomatch(input.exclude.filter((glob) => glob.includes('/')), { dot: true })
-  const isExcluded = (path: string): boolean => byName(path.slice(path.lastIndexOf('/') + 1)) || byPath(path)
+  const exclusions = input.exclude.map((glob) => ({ glob, isOfName: !glob.includes('/'), matches: picomatch(glob, { dot: true }) }))
+  const exclusionOf = (path: string): string | undefined => {
+    const name = path.slice(path.lastIndexOf('/') + 1)
+    return exclusions.find(({ isOfName, matches }) => matches(isOfName ? name : path))?.glob
+  }
+  const isExcluded = (path: string): boolean => exclusionOf(path) !== undefined
   return {
     input,
     roots: mergeRoots(input.files.map(walkRoot)),
     matches: (path) => isIncluded(path) && !isExcluded(path),
     isExcluded,
+    excludedBy: (path) => (isIncluded(path) ? exclusionOf(path) : undefined),
     names: (path) => isNamed(path) && !isExcluded(path),
   }
 }

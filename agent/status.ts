@@ -48,13 +48,16 @@ export const agentStatusSchema = v.object({
   bufferBytes: count,
   memoryBytes: count,
   files: v.array(fileStatusSchema),
+  /** Paths that are left out and not even listed in `files`. */
+  unlisted: count,
 })
 export type AgentStatus = v.InferOutput<typeof agentStatusSchema>
 
 export function agentStatus(agent: Agent, config: AgentConfig, clock: Clock): AgentStatus {
   const nowMs = clock.monotonicMs()
   const files = [...agent.registry.files].map((file) => fileStatus(file, nowMs))
-  for (const { path, topic, reason } of agent.follower.skipped) files.push(notRead({ path, topic, reason }))
+  const { leftOut } = agent.follower
+  for (const path of leftOut.paths) files.push(notRead(path))
   return {
     agentId: config.agentId,
     host: config.host,
@@ -63,6 +66,7 @@ export function agentStatus(agent: Agent, config: AgentConfig, clock: Clock): Ag
     bufferBytes: agent.bufferedBytes,
     memoryBytes: config.memoryBytes,
     files: files.sort((a, b) => (a.path < b.path ? -1 : 1)),
+    unlisted: leftOut.unlisted,
   }
 }
 
@@ -141,7 +145,8 @@ export function statusTable(status: AgentStatus): string {
   const table = [['PATH', 'TOPIC', 'STATE', 'SIZE', 'ACKED', 'LAG', 'BEHIND', 'REASON'], ...rows]
   const widths = (table[0] ?? []).map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)))
   const body = table.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
-  return `${[...head, '', ...body].join('\n')}\n`
+  const more = status.unlisted === 0 ? [] : [`and ${status.unlisted} more paths that are left out`]
+  return `${[...head, '', ...body, ...more].join('\n')}\n`
 }
 
 function visible(text: string): string {

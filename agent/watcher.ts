@@ -7,6 +7,7 @@ import { NAME_BYTES_MAX } from '../shared/source-header.ts'
 import type { DirectoryEntry, FileStat, System } from '../shared/system.ts'
 import type { InputConfig } from './config.ts'
 import { joinPath, parentOf, type InputGlobs, type WalkRoot } from './globs.ts'
+import { LeftOut } from './left-out.ts'
 import { describeReadError } from './read-error.ts'
 
 const DIRECTORIES_MAX = 20_000
@@ -24,15 +25,9 @@ export interface FoundFile {
   readonly stat: FileStat
 }
 
-export interface SkippedPath {
-  readonly path: string
-  readonly topic: string
-  readonly reason: string
-}
-
 export interface Sweep {
   readonly files: readonly FoundFile[]
-  readonly skipped: readonly SkippedPath[]
+  readonly leftOut: LeftOut
   /** Directories that are there and should be watched, with the nearest ancestor of one that is missing. */
   readonly directories: readonly string[]
 }
@@ -41,7 +36,7 @@ export interface Sweep {
 interface Walk {
   readonly globs: InputGlobs
   readonly files: FoundFile[]
-  readonly skipped: SkippedPath[]
+  readonly leftOut: LeftOut
   readonly seen: Set<string>
 }
 
@@ -75,12 +70,12 @@ export class Watcher {
     this.sweptAtMs = this.system.clock.nowMs()
     this.mtimes = new Map()
     const files: FoundFile[] = []
-    const skipped: SkippedPath[] = []
+    const leftOut = new LeftOut()
     for (const globs of this.globs) {
-      const walk: Walk = { globs, files, skipped, seen: new Set() }
+      const walk: Walk = { globs, files, leftOut, seen: new Set() }
       for (const root of globs.roots) await this.walkFrom(root, walk)
     }
-    return { files, skipped, directories: [...this.mtimes.keys()] }
+    return { files, leftOut, directories: [...this.mtimes.keys()] }
   }
 
   /** All regular files of one directory that no exclusion names, matched or not: where rotation leaves its files. */
@@ -125,9 +120,10 @@ export class Watcher {
       const path = joinPath(directory, entry.name)
       if (entry.kind === 'directory') {
         subdirectories.push(path)
-        if (walk.globs.names(path)) walk.skipped.push({ path, topic: walk.globs.input.topic, reason: 'it is a directory' })
+        if (walk.globs.names(path)) walk.leftOut.add({ path, topic: walk.globs.input.topic, reason: 'it is a directory' })
       } else if (entry.kind === 'symlink' && walk.globs.input.followSymlinks) subdirectories.push(...(await this.followLink(path, walk)))
       else if (walk.globs.matches(path)) this.sort(entry, path, { files, walk })
+      else noteExcluded(path, walk)
     }
     await inGroups(files, (path) => this.take({ path, openPath: path }, walk))
     return subdirectories
@@ -137,7 +133,7 @@ export class Watcher {
   private sort(entry: DirectoryEntry, path: string, into: { files: string[]; walk: Walk }): void {
     const { walk, files } = into
     const skip = (reason: string): void => {
-      walk.skipped.push({ path, topic: walk.globs.input.topic, reason })
+      walk.leftOut.add({ path, topic: walk.globs.input.topic, reason })
     }
     if (entry.kind === 'symlink') skip('it is a symbolic link: followSymlinks is off')
     else if (entry.kind === 'fifo') skip('it is a FIFO')
@@ -160,7 +156,7 @@ export class Watcher {
       if (stat?.kind === 'directory') return path.startsWith(`${openPath}/`) ? [] : [path]
       if (walk.globs.matches(path)) await this.take({ path, openPath }, walk)
     } catch (error) {
-      walk.skipped.push({ path, topic: walk.globs.input.topic, reason: `its target: ${describeReadError(error).text}` })
+      walk.leftOut.add({ path, topic: walk.globs.input.topic, reason: `its target: ${describeReadError(error).text}` })
     }
     return []
   }
@@ -193,10 +189,15 @@ export class Watcher {
     } catch (error) {
       if (errnoOf(error) === undefined) throw error
       const { text, isGone } = describeReadError(error)
-      if (!isGone) walk?.skipped.push({ path: directory, topic: walk.globs.input.topic, reason: text })
+      if (!isGone) walk?.leftOut.add({ path: directory, topic: walk.globs.input.topic, reason: text })
       return undefined
     }
   }
+}
+
+function noteExcluded(path: string, { globs, leftOut }: Walk): void {
+  const pattern = globs.excludedBy(path)
+  if (pattern !== undefined) leftOut.addExcluded({ path, topic: globs.input.topic }, pattern)
 }
 
 async function inGroups(paths: readonly string[], work: (path: string) => Promise<void>): Promise<void> {

@@ -64,6 +64,18 @@ describe('status', () => {
   })
 })
 
+test('what is left out is told with its reason', async () => {
+  rig.fs.putFile('/log/wtmp.log', Buffer.from('x\n'))
+  const other = new AgentRig({ zstd, input: { exclude: ['w*'] }, fs: rig.fs })
+  await other.start()
+  await other.pass(2000)
+  const { files, unlisted } = agentStatus(other.agent, testConfig(), other.sim.clock)
+  expect(files.find(({ path }) => path === '/log/wtmp.log')).toMatchObject({ state: 'skipped', reason: 'excluded by w*' })
+  expect(unlisted).toBe(0)
+  expect(statusTable({ ...status(), unlisted: 7 })).toMatch(/and 7 more paths that are left out\n$/)
+  await other.stop()
+})
+
 describe('admin server', () => {
   test('/status answers what the status verb reads', async () => {
     const { status: code, body } = await get('/status')

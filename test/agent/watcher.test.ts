@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { compileGlobs } from '../../agent/globs.ts'
 import { Handles } from '../../agent/handles.ts'
+import { LeftOut } from '../../agent/left-out.ts'
 import { initialPace } from '../../agent/pace.ts'
 import { SourceFile } from '../../agent/source-file.ts'
 import { Watcher } from '../../agent/watcher.ts'
@@ -79,13 +80,34 @@ describe('globs', () => {
   })
 })
 
+describe('what exclusions keep back', () => {
+  test('is told with the pattern that does, and what no glob wanted is not', async () => {
+    await put('a.log', 'a.log.gz', 'old/b.log', 'b.gz')
+    const { leftOut } = await watcher(['**/*.log*'], { exclude: ['*.gz', '**/old/**'] }).sweep()
+    expect(leftOut.paths.map(({ path, reason }) => [path.slice(directory.length + 1), reason]).toSorted()).toEqual([
+      ['a.log.gz', 'excluded by *.gz'],
+      ['old/b.log', 'excluded by **/old/**'],
+    ])
+    expect(leftOut.unlisted).toBe(0)
+  })
+
+  test('is listed a thousand times at most, then counted, and does not crowd out other reasons', () => {
+    const leftOut = new LeftOut()
+    for (let count = 0; count < 1500; count += 1) leftOut.addExcluded({ path: `/log/${count}.gz`, topic: 'app' }, '*.gz')
+    leftOut.add({ path: '/log/pipe', topic: 'app', reason: 'it is a FIFO' })
+    expect(leftOut.paths).toHaveLength(1001)
+    expect(leftOut.paths.at(-1)?.reason).toBe('it is a FIFO')
+    expect(leftOut.unlisted).toBe(500)
+  })
+})
+
 describe('what is no regular file', () => {
   test('a FIFO is told and never opened in a way that blocks', async () => {
     execFileSync('mkfifo', [join(directory, 'pipe.log')])
     await put('a.log')
-    const { files, skipped } = await watcher(['*.log']).sweep()
+    const { files, leftOut } = await watcher(['*.log']).sweep()
     expect(files).toHaveLength(1)
-    expect(skipped).toEqual([{ path: join(directory, 'pipe.log'), topic: 'app', reason: 'it is a FIFO' }])
+    expect(leftOut.paths).toEqual([{ path: join(directory, 'pipe.log'), topic: 'app', reason: 'it is a FIFO' }])
   })
 
   test('a FIFO that takes the place of a file between two looks is refused by its descriptor', async () => {
@@ -104,7 +126,7 @@ describe('what is no regular file', () => {
     await symlink(join(directory, 'target/a.txt'), join(directory, 'link.log'))
     const refused = await watcher(['*.log']).sweep()
     expect(refused.files).toEqual([])
-    expect(refused.skipped[0]?.reason).toMatch(/symbolic link/)
+    expect(refused.leftOut.paths[0]?.reason).toMatch(/symbolic link/)
     const followed = await watcher(['*.log'], { followSymlinks: true }).sweep()
     expect(followed.files[0]).toMatchObject({ path: join(directory, 'link.log'), openPath: join(directory, 'target/a.txt') })
   })
@@ -117,14 +139,14 @@ describe('what is no regular file', () => {
 
   test('a link that leads nowhere is told', async () => {
     await symlink(join(directory, 'nothing'), join(directory, 'link.log'))
-    const { files, skipped } = await watcher(['*.log'], { followSymlinks: true }).sweep()
+    const { files, leftOut } = await watcher(['*.log'], { followSymlinks: true }).sweep()
     expect(files).toEqual([])
-    expect(skipped).toEqual([{ path: join(directory, 'link.log'), topic: 'app', reason: 'its target: it is gone' }])
+    expect(leftOut.paths).toEqual([{ path: join(directory, 'link.log'), topic: 'app', reason: 'its target: it is gone' }])
   })
 
   test('a directory that matches is told, unless the glob is for whole trees', async () => {
     await mkdir(join(directory, 'dir.log'))
-    expect((await watcher(['*.log']).sweep()).skipped).toEqual([{ path: join(directory, 'dir.log'), topic: 'app', reason: 'it is a directory' }])
-    expect((await watcher(['**/*']).sweep()).skipped).toEqual([])
+    expect((await watcher(['*.log']).sweep()).leftOut.paths).toEqual([{ path: join(directory, 'dir.log'), topic: 'app', reason: 'it is a directory' }])
+    expect((await watcher(['**/*']).sweep()).leftOut.paths).toEqual([])
   })
 })
