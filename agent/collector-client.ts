@@ -21,6 +21,7 @@ import {
   type CloseRequest,
   type HelloResponse,
   type LookupRequest,
+  type StreamInfo,
 } from '../shared/wire.ts'
 import { knownStream, type KnownStream } from './known-stream.ts'
 
@@ -62,7 +63,7 @@ export class CollectorClient {
     for (let page = 0; page < PAGES_MAX; page += 1) {
       const request = { protocol: PROTOCOL_VERSION, agentId, host, session, ...(after === undefined ? {} : { after }) }
       const answer = parseAnswer(helloResponseSchema, await this.postJson(paths.hello, request, signal), 'answer to hello')
-      for (const info of answer.streams) streams.push(knownStream(info))
+      for (const info of answer.streams) streams.push(this.own(info))
       if (answer.next === null) return { clusterId: answer.clusterId, logEpoch: answer.logEpoch, limits: answer.limits, streams }
       after = answer.next
     }
@@ -76,7 +77,7 @@ export class CollectorClient {
     if (answer.files.length !== files.length) {
       throw new AppError('REMOTE_ERROR', `lookup of ${files.length} files was answered for ${answer.files.length}`)
     }
-    return answer.files.map((file) => file.streams.map(knownStream))
+    return answer.files.map((file) => file.streams.map((info) => this.own(info)))
   }
 
   /** Ids of the streams that are closed now. At most 1000 streams. */
@@ -94,6 +95,13 @@ export class CollectorClient {
       throw new AppError('REMOTE_ERROR', `${frames.length} frames were answered by ${answer.frames.length} results`)
     }
     return answer
+  }
+
+  /** A proxy may mix up answers: what is said to another agent is not for us. */
+  private own(info: StreamInfo): KnownStream {
+    const { agentId } = this.options
+    if (info.agentId !== agentId) throw new AppError('REMOTE_ERROR', `an answer about agent ${JSON.stringify(info.agentId)} came to ${JSON.stringify(agentId)}`)
+    return knownStream(info)
   }
 
   private postJson(path: string, value: unknown, signal: AbortSignal): Promise<string> {

@@ -5,6 +5,7 @@
  */
 import { AppError } from '../shared/errors.ts'
 import type { FileHandle, Gauge, System } from '../shared/system.ts'
+import { describeReadError } from './read-error.ts'
 import type { SourceFile } from './source-file.ts'
 
 export class Handles {
@@ -33,6 +34,27 @@ export class Handles {
     this.open.add(file)
     this.held.set(this.open.size)
     return file.handle
+  }
+
+  /**
+   * A descriptor that gives errors is changed for a new one, if its file can be opened again: behind a name that was
+   * just removed or rotated, it is all that we have.
+   */
+  async renew(file: SourceFile): Promise<void> {
+    const { handle } = file
+    let fresh: FileHandle
+    try {
+      fresh = await this.openChecked(file)
+    } catch (error) {
+      this.system.log.debug('a file can not be opened anew, its old descriptor stays', { path: file.path, reason: describeReadError(error).text })
+      return
+    }
+    // Closed by somebody else while we waited: then nobody wants this one either.
+    if (file.handle !== handle) await fresh.close()
+    else {
+      file.handle = fresh
+      await handle?.close()
+    }
   }
 
   async close(file: SourceFile): Promise<void> {

@@ -244,7 +244,7 @@ export class Reader {
       this.deps.events.missing(file)
       return
     }
-    if (reason.needsReopen && !file.isDetached) await this.deps.handles.close(file)
+    if (reason.needsReopen && !file.isDetached) await this.deps.handles.renew(file)
     const attempts = file.state.kind === 'failing' ? file.state.attempts + 1 : 0
     if (attempts === 0) log.warn('a file can not be read', { path: file.path, reason: reason.text })
     const delayMs = 250 + backoffMs(attempts, { baseMs: 1000, maxMs: 60_000 }, random.next())

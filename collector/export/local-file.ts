@@ -38,9 +38,13 @@ export async function writeAll(file: FileHandle, bytes: Uint8Array, position: nu
 /** Makes a directory and its missing parents, each durable in its parent. */
 export async function ensureDirectory(fs: FileSystem, path: string): Promise<void> {
   const found = await fs.stat(path, { followSymlinks: true })
-  if (found?.kind === 'directory') return
-  if (found !== undefined) throw new AppError('CONFLICT', `${path} is not a directory`)
   const parent = parentOf(path)
+  if (found?.kind === 'directory') {
+    // Perhaps of a process that was killed before it synced the name.
+    if (parent !== path) await fs.syncDirectory(parent)
+    return
+  }
+  if (found !== undefined) throw new AppError('CONFLICT', `${path} is not a directory`)
   if (parent !== path) await ensureDirectory(fs, parent)
   try {
     await fs.makeDirectory(path)
