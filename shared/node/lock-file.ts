@@ -98,7 +98,9 @@ async function startTicks(pid: number): Promise<string> {
 }
 
 async function isAlive(holder: string): Promise<boolean> {
-  const [host, boot, pid, ticks] = holder.split(' ')
+  const [host, boot, pid, ticks, ...more] = holder.split(' ')
+  // Linked only when it was written, so a running holder's is whole: this one lost its bytes in a power cut.
+  if (host === undefined || ticks === undefined || more.length > 0 || holder.includes('\0')) return false
   if (host !== hostname()) return true
   const now = (await describeProcess(Number(pid))).split(' ')
   if (now[1] !== boot) return false

@@ -47,3 +47,9 @@ test('of ten that start at once over a stale lock, one gets it', async () => {
   const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => lockFile(path)))
   expect(outcomes.filter((outcome) => outcome.status === 'fulfilled')).toHaveLength(1)
 })
+
+test.each([['is empty', ''], ['is NUL bytes', '\0'.repeat(70)], ['was cut', 'host-1 0000']])('a lock that %s after a power cut is taken over', async (_how, left) => {
+  const path = join(folder, 'lock')
+  await writeFile(path, left)
+  await (await lockFile(path)).release()
+})
