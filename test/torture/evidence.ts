@@ -13,7 +13,9 @@ import { TOPIC, type Rig } from './rig.ts'
 const FETCH_BYTES = 8 * 1024 * 1024
 /** Longer than the agent's own waits: unterminated lines (2 s here), a copy that is being made (30 s), retries (15 s). */
 const SETTLE_MS = 50_000
-const CAT_STREAMS_MAX = 60
+/** Quiet after which it is worth to look whether all that can come has come. */
+const PLATEAU_MS = 8000
+const CAT_STREAMS_MAX = 24
 
 export async function allStreams(rig: Rig): Promise<StreamInfo[]> {
   const found: StreamInfo[] = []
@@ -25,17 +27,27 @@ export async function allStreams(rig: Rig): Promise<StreamInfo[]> {
   }
 }
 
-/** Until as many bytes are stored as were written, or nothing has come for a while. */
-export async function settle(rig: Rig): Promise<void> {
+/** Until as many bytes are stored as were written, or nothing has come for a while. Answers when the last byte came, if all did. */
+export async function settle(rig: Rig, quietMs = SETTLE_MS): Promise<number | undefined> {
   let last = -1
   let lastChangeMs = performance.now()
-  while (performance.now() - lastChangeMs < SETTLE_MS) {
+  while (performance.now() - lastChangeMs < quietMs) {
     const stored = (await allStreams(rig)).reduce((sum, stream) => sum + stream.position, 0)
     if (stored !== last) lastChangeMs = performance.now()
-    if (stored === last && stored >= rig.ledger.bytes && performance.now() - lastChangeMs > 2000) return
+    if (stored === last && stored >= rig.ledger.bytes && performance.now() - lastChangeMs > 2000) return lastChangeMs
     last = stored
     await pause(250)
   }
+  return undefined
+}
+
+/** The verdict once all has come that can: what E1 excuses never does. */
+export async function settleAndJudge(rig: Rig, zstd: Zstd): Promise<{ verdict: Verdict; judge: Judge }> {
+  await settle(rig, PLATEAU_MS)
+  const early = await judgeLog(rig, zstd)
+  if (early.verdict.findings.length === 0) return early
+  await settle(rig)
+  return judgeLog(rig, zstd)
 }
 
 export async function judgeLog(rig: Rig, zstd: Zstd): Promise<{ verdict: Verdict; judge: Judge }> {

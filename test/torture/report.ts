@@ -1,15 +1,16 @@
 /** A verdict in words. */
 import type { Verdict } from './judge.ts'
 
-const SHOWN_MAX = 20
+const FINDINGS_MAX = 20
+const EXCUSES_MAX = 5
 
 export function explainVerdict(verdict: Verdict): string[] {
   const { view, lines, bytes, lost, doubled, reordered, excused, streams, findings, excuses } = verdict
   const summary = `${view}: ${lines} lines, ${bytes} bytes in ${streams} streams; lost ${lost}, doubled ${doubled}, reordered ${reordered}; E1 ${excused}`
-  return [summary, ...shown('WRONG', findings), ...shown('excused', excuses)]
+  return [summary, ...shown('WRONG', findings, FINDINGS_MAX), ...shown('excused', excuses, EXCUSES_MAX)]
 }
 
-function shown(label: string, texts: readonly string[]): string[] {
-  const rest = texts.length > SHOWN_MAX ? [`  ${label}: and ${texts.length - SHOWN_MAX} more`] : []
-  return [...texts.slice(0, SHOWN_MAX).map((text) => `  ${label}: ${text}`), ...rest]
+function shown(label: string, texts: readonly string[], most: number): string[] {
+  const rest = texts.length > most ? [`  ${label}: and ${texts.length - most} more`] : []
+  return [...texts.slice(0, most).map((text) => `  ${label}: ${text}`), ...rest]
 }

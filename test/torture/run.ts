@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededRandom } from '../access-log.ts'
 import { loadZstd } from '../../shared/zstd.ts'
-import { judgeCat, judgeExport, judgeLog, judgeVerify, settle, allStreams } from './evidence.ts'
+import { allStreams, judgeCat, judgeExport, judgeVerify, settleAndJudge } from './evidence.ts'
 import { proxyFaults, type ProxyFault } from './faulty-proxy.ts'
 import type { Verdict } from './judge.ts'
 import { pause, waitUntil } from './machine.ts'
@@ -72,7 +72,6 @@ export async function torture(options: TortureOptions): Promise<TortureResult> {
     schedule.heal()
     options.say('faults are over; waiting until everything has arrived')
     await waitUntil(() => rig.isReady(), 60_000)
-    await settle(rig)
     const judged = await judgeAll(rig, world.bases)
     const bugs = [rig.collector, ...rig.agents].flatMap((daemon) => daemon.logLines().bugs.slice(0, 3).map((line) => `${daemon.name} says: ${line.slice(0, 400)}`))
     const findings = [...judged.findings, ...bugs]
@@ -109,7 +108,7 @@ function makeWorld(rig: Rig, linesPerSecond: number): World {
     new RotatingWriter({ ...rotating, name: 'rename', how: 'rename', naming: 'shift', keep: 60, linesPerSecond: rate }),
     new RotatingWriter({ ...rotating, name: 'rename-dated', how: 'rename', naming: 'date', keep: 60, flavour: 'odd', linesPerSecond: rate / 2 }),
     new RotatingWriter({ ...rotating, name: 'copytruncate', how: 'copytruncate', naming: 'shift', rotateMs: 2000, keep: 30, linesPerSecond: rate }),
-    new RotatingWriter({ ...rotating, name: 'gz', how: 'rename', naming: 'shift', keep: 20, gzipAfterMs: 15_000, linesPerSecond: rate }),
+    new RotatingWriter({ ...rotating, name: 'gz', how: 'rename', naming: 'shift', keep: 50, gzipAfterMs: 30_000, linesPerSecond: rate }),
     new GrowingWriter({ ...common, agent: 'agent-b', name: 'growing', flavour: 'odd', linesPerSecond: rate }),
     new RotatingWriter({ ...rotating, agent: 'agent-b', name: 'slow-copytruncate', how: 'copytruncate', naming: 'date', rotateMs: 7000, keep: 20, linesPerSecond: rate }),
     new ComingAndGoing({ ...common, agent: 'agent-b', name: 'coming', everyMs: 700, linesPerSecond: rate }),
@@ -147,13 +146,13 @@ async function hurt(schedule: Schedule, loop: WriterLoop, { kills, minutes, say 
       say(`${Math.round((performance.now() - startMs) / 1000)} s: ${schedule.kills} kills`)
       nextReportMs += 30_000
     }
-    await pause(300 + schedule.restMs())
+    await pause(schedule.restMs())
   }
 }
 
 async function judgeAll(rig: Rig, bases: World['bases']): Promise<{ verdicts: Verdict[]; findings: string[] }> {
   const zstd = await loadZstd()
-  const { verdict, judge } = await judgeLog(rig, zstd)
+  const { verdict, judge } = await settleAndJudge(rig, zstd)
   const exported = await judgeExport(rig, zstd)
   const findings = [...(await judgeCat(rig, judge, bases)), ...(await judgeVerify(rig))]
   return { verdicts: [verdict, exported], findings }

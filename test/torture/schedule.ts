@@ -45,7 +45,7 @@ export class Schedule {
 
   /** Quiet between two faults. */
   restMs(): number {
-    return this.options.random() * 900
+    return 150 + this.options.random() * 600
   }
 
   /** One fault from its beginning to its end. */

@@ -14,6 +14,8 @@ export interface SmallDisk {
   /** Takes nearly all of the space that is left. */
   fill(): void
   free(): void
+  /** Unmounts and mounts again, as after a power cut: the journal is replayed. */
+  remount(): void
   remove(): void
 }
 
@@ -26,13 +28,13 @@ export function makeSmallDisk(work: string, megabytes: number): SmallDisk {
   for (const mount of [mountLoop, mountTmpfs]) {
     try {
       const kind = mount({ work, path, megabytes })
-      return { path, kind, skipped: undefined, ...filler(path), remove: () => unmount(path) }
+      return { path, kind, skipped: undefined, ...filler(path), remount: () => remount({ work, path, megabytes }), remove: () => unmount(path) }
     } catch (error) {
       reasons.push(error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error))
     }
   }
   const nothing = (): void => undefined
-  return { path, kind: 'plain folder', skipped: reasons.join('; '), fill: nothing, free: nothing, remove: nothing }
+  return { path, kind: 'plain folder', skipped: reasons.join('; '), fill: nothing, free: nothing, remount: nothing, remove: nothing }
 }
 
 interface Mount {
@@ -48,6 +50,11 @@ function mountLoop({ work, path, megabytes }: Mount): string {
   run('mkfs.ext4', ['-q', '-m', '0', image])
   run('mount', ['-o', 'loop', image, path])
   return `ext4 of ${megabytes} MiB on a loop device`
+}
+
+function remount({ work, path }: Mount): void {
+  run('umount', [path])
+  run('mount', ['-o', 'loop', join(work, 'disk.img'), path])
 }
 
 function mountTmpfs({ path, megabytes }: Mount): string {

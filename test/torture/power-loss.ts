@@ -1,0 +1,120 @@
+/**
+ * Layer 4: the power goes for real. The collector's data lies on ext4 on a loop device; the file system is shut down
+ * without flushing its log, as a power cut would leave it, unmounted and mounted again. What was acked before must be
+ * there; the agent must go on without a lost or doubled line. Needs root, loop devices and a way to shut down: probed
+ * first, skipped loudly.
+ */
+import { join } from 'node:path'
+import { loadZstd } from '../../shared/zstd.ts'
+import { allStreams, judgeLog, settle } from './evidence.ts'
+import { pause, waitUntil } from './machine.ts'
+import { explainVerdict } from './report.ts'
+import { Rig } from './rig.ts'
+import { makeSmallDisk, run, type SmallDisk } from './small-disk.ts'
+import { RotatingWriter, WriterLoop } from './writers.ts'
+
+export interface PowerLossOptions {
+  readonly seed: number
+  readonly cuts: number
+  readonly linesPerSecond: number
+  readonly say: (text: string) => void
+}
+
+/** EXT4_IOC_SHUTDOWN with "no log flush": what `xfs_io -x -c shutdown` does, for machines without xfsprogs. */
+const SHUTDOWN = `import fcntl, os, struct, sys
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.ioctl(descriptor, 0x8004587d, struct.pack('I', 2))`
+
+/** Answers how a mounted file system can be shut down here, or undefined. */
+function findShutdown(disk: SmallDisk): ((path: string) => void) | undefined {
+  if (disk.skipped !== undefined || !disk.kind.startsWith('ext4')) return undefined
+  const ways: readonly ((path: string) => void)[] = [
+    (path) => void run('xfs_io', ['-x', '-c', 'shutdown', path]),
+    (path) => void run('python3', ['-c', SHUTDOWN, path]),
+  ]
+  for (const way of ways) {
+    try {
+      way(disk.path)
+      disk.remount()
+      return way
+    } catch (error) {
+      // Not this one: the next may be there.
+      if (!(error instanceof Error)) throw error
+    }
+  }
+  return undefined
+}
+
+export async function powerLoss(options: PowerLossOptions): Promise<boolean> {
+  const { say, seed } = options
+  const parts: { disk?: SmallDisk } = {}
+  const rig = await Rig.open({
+    seed,
+    hasExport: false,
+    dataFolder: (work) => {
+      parts.disk = makeSmallDisk(work, 1024)
+      return join(parts.disk.path, 'data')
+    },
+    collectorArgs: ['--segment-bytes', '1MiB'],
+  })
+  const { disk } = parts
+  let isClean = false
+  try {
+    const shutDown = disk === undefined ? undefined : findShutdown(disk)
+    if (disk === undefined || shutDown === undefined) {
+      say(`SKIPPED power loss: no ext4 on a loop device that can be shut down here (${disk?.skipped ?? disk?.kind ?? 'no disk'})`)
+      isClean = true
+      return true
+    }
+    isClean = await cutAgainAndAgain(options, { rig, disk, shutDown })
+    return isClean
+  } finally {
+    await rig.close({ keepFolder: true })
+    disk?.remove()
+    if (isClean) await rig.close({ keepFolder: false })
+    else say(`the working folder is kept: ${rig.work}`)
+  }
+}
+
+interface Bench {
+  readonly rig: Rig
+  readonly disk: SmallDisk
+  readonly shutDown: (path: string) => void
+}
+
+async function cutAgainAndAgain({ cuts, linesPerSecond, say }: PowerLossOptions, { rig, disk, shutDown }: Bench): Promise<boolean> {
+  const writer = new RotatingWriter({
+    folder: rig.logs, name: 'app', agent: 'agent', ledger: rig.ledger, contents: rig.contents, random: rig.random, flavour: 'plain',
+    linesPerSecond, how: 'rename', rotateMs: 2000, naming: 'shift', keep: 1000, isUntidy: true,
+  })
+  const problems: string[] = []
+  rig.collector.start()
+  await waitUntil(() => rig.isReady(), 30_000)
+  rig.addAgent('agent', [writer.basePath], ['--unterminated-after', '2s']).start()
+  const loop = new WriterLoop([writer])
+  loop.start()
+  for (let cut = 0; cut < cuts; cut += 1) {
+    await waitUntil(async () => (await allStreams(rig)).length > cut, 30_000)
+    await pause(rig.random() * 3000)
+    const before = new Map((await allStreams(rig)).map((stream) => [stream.id, stream.position]))
+    shutDown(disk.path)
+    await rig.collector.kill()
+    disk.remount()
+    rig.collector.start()
+    if (!(await waitUntil(() => rig.isReady(), 60_000))) {
+      say(`WRONG: the collector does not start after cut ${cut + 1}: ${rig.collector.logLines().last.join('\n')}`)
+      return false
+    }
+    const after = new Map((await allStreams(rig)).map((stream) => [stream.id, stream.position]))
+    for (const [id, position] of before) {
+      if ((after.get(id) ?? 0) < position) problems.push(`cut ${cut + 1}: stream ${id} was told to stand at ${position} and stands at ${after.get(id) ?? 0}`)
+    }
+  }
+  loop.stop()
+  await settle(rig)
+  const { verdict } = await judgeLog(rig, await loadZstd())
+  say(`${cuts} power cuts`)
+  for (const line of explainVerdict(verdict)) say(line)
+  for (const problem of problems) say(`WRONG: ${problem}`)
+  return problems.length === 0 && verdict.findings.length === 0 && verdict.excused === 0
+}
