@@ -14,6 +14,7 @@ import { Follower } from './follower.ts'
 import { compileGlobs } from './globs.ts'
 import { Handles } from './handles.ts'
 import { Identifier } from './identifier.ts'
+import { PrefixCheck } from './prefix-check.ts'
 import { Reader } from './reader.ts'
 import { Registry } from './registry.ts'
 import { explainError, Session } from './session.ts'
@@ -54,6 +55,7 @@ export class Agent {
   private readonly handles: Handles
   private readonly reader: Reader
   private readonly shipper: Shipper
+  private readonly prefixCheck: PrefixCheck | undefined
   private readonly budget: ByteBudget
   private readonly buffers: SealedBuffers
   /** Ends discovery, identity and reading. */
@@ -80,6 +82,7 @@ export class Agent {
     this.identifier = new Identifier({
       system, session: this.session, registry: this.registry, handles: this.handles,
       agentId, host, isReship: config.isReship, isOnce: config.isOnce,
+      onAdopted: (file) => this.prefixCheck?.adopted(file),
     })
     this.shipper = new Shipper({
       buffers: this.buffers,
@@ -91,6 +94,7 @@ export class Agent {
     })
     this.reader = this.createReader()
     this.follower = this.createFollower()
+    this.prefixCheck = this.createPrefixCheck()
   }
 
   private createReader(): Reader {
@@ -125,13 +129,25 @@ export class Agent {
     })
   }
 
+  /** `--once` has ended before there is an answer that could change anything. */
+  private createPrefixCheck(): PrefixCheck | undefined {
+    const { system, config } = this.deps
+    if (!config.isPrefixChecked || config.isOnce) return undefined
+    return new PrefixCheck({
+      system, session: this.session, handles: this.handles, registry: this.registry,
+      isShipping: () => !this.reader.isIdle,
+      onDifference: (file, stream, range) => this.follower.refuted(file, stream, range),
+    })
+  }
+
   get bufferedBytes(): number {
     return this.budget.usedBytes
   }
 
   /** Follows until `stop`; with `isOnce` until everything that is there is stored. */
   async run(): Promise<OnceResult> {
-    const reading = Promise.all([this.follower.run(this.stopReading.signal), this.reader.run(this.stopReading.signal)])
+    const { signal } = this.stopReading
+    const reading = Promise.all([this.follower.run(signal), this.reader.run(signal), this.prefixCheck?.run(signal)])
     const sending = this.shipper.run(this.client, this.stopAll.signal)
     try {
       const ended = this.deps.config.isOnce ? this.untilShipped() : this.untilStopped()

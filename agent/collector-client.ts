@@ -15,12 +15,14 @@ import {
   parseJson,
   paths,
   PROTOCOL_VERSION,
+  streamHashesResponseSchema,
   wireLimits,
   type BatchesResponse,
   type BatchFrame,
   type CloseRequest,
   type HelloResponse,
   type LookupRequest,
+  type StreamHashesResponse,
   type StreamInfo,
 } from '../shared/wire.ts'
 import { knownStream, type KnownStream } from './known-stream.ts'
@@ -86,6 +88,18 @@ export class CollectorClient {
     return parseAnswer(closeResponseSchema, await this.postJson(paths.close, request, signal), 'answer to close').closed
   }
 
+  /** One page of what is stored of a stream; undefined from a collector that has no such answer. */
+  async hashes(wanted: { stream: string; from: number; offset: number | undefined }, signal: AbortSignal): Promise<StreamHashesResponse | undefined> {
+    const after = wanted.offset === undefined ? '' : `&offset=${wanted.offset}`
+    const path = `${paths.streams}/${wanted.stream}/hashes?from=${wanted.from}${after}`
+    try {
+      return parseAnswer(streamHashesResponseSchema, await this.ask({ method: 'GET', path, signal }), 'answer to hashes')
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'NOT_FOUND') return undefined
+      throw error
+    }
+  }
+
   /** One result per frame, in their order. The buffers must not change before the answer. */
   async sendBatches(frames: readonly BatchFrame[], signal: AbortSignal): Promise<BatchesResponse> {
     const body = frames.flatMap(encodeFrame)
@@ -108,23 +122,14 @@ export class CollectorClient {
     return this.post(path, { body: [Buffer.from(JSON.stringify(value))], contentType: contentTypes.json, signal })
   }
 
-  private async post(
-    path: string,
-    request: { body: readonly Uint8Array[]; contentType: string; signal: AbortSignal },
-  ): Promise<string> {
+  private post(path: string, { body, contentType, signal }: { body: readonly Uint8Array[]; contentType: string; signal: AbortSignal }): Promise<string> {
+    return this.ask({ method: 'POST', path, headers: { 'content-type': contentType }, body, signal })
+  }
+
+  private async ask({ path, headers, ...rest }: Omit<HttpRequest, 'url'> & { path: string }): Promise<string> {
     const token = this.options.token()
-    const headers = {
-      'content-type': request.contentType,
-      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    }
-    const httpRequest: HttpRequest = {
-      method: 'POST',
-      url: this.options.url + path,
-      headers,
-      body: request.body,
-      signal: request.signal,
-    }
-    const response = await this.http.request(httpRequest)
+    const credentials = token === undefined ? {} : { authorization: `Bearer ${token}` }
+    const response = await this.http.request({ ...rest, url: this.options.url + path, headers: { ...headers, ...credentials } })
     const text = await readCapped(response)
     if (response.status === 200) return text
     throw refusal(response, text, path)

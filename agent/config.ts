@@ -29,6 +29,7 @@ export const agentSettings = {
   memory: { kind: 'bytes', default: '16MiB', min: 4 * MIB, max: 4096 * MIB, help: 'bytes of all buffers together' },
   unterminatedAfter: { kind: 'duration', default: '30s', min: 100, help: 'ship a line without a newline after so much quiet' },
   rotateGrace: { kind: 'duration', default: '10s', min: 100, help: 'keep a rotated or deleted file open until it was quiet for so long' },
+  prefixCheck: { kind: 'boolean', default: true, help: 'hash what was adopted once more in the background, and begin anew where it differs' },
   sweepInterval: { kind: 'duration', default: '1s', min: 20, max: 60_000, help: 'how often directories are looked at, watched or not' },
   watch: { kind: 'boolean', default: true, help: 'watch directories for changes; the sweep alone does where that is off' },
   openFilesMax: { kind: 'integer', default: 1000, min: 16, max: 100_000, help: 'descriptors held at most' },
@@ -70,6 +71,7 @@ export interface AgentConfig {
   readonly rotateGraceMs: number
   readonly sweepMs: number
   readonly isWatching: boolean
+  readonly isPrefixChecked: boolean
   readonly openFilesMax: number
   readonly compressLevel: number
   readonly rateLimitBytes: number | undefined
@@ -146,6 +148,7 @@ export function agentConfig(values: AgentSettings, hostName: string): AgentConfi
     rotateGraceMs: values.rotateGrace,
     sweepMs: values.sweepInterval,
     isWatching: values.watch,
+    isPrefixChecked: values.prefixCheck,
     openFilesMax: values.openFilesMax,
     compressLevel: compressLevels[values.compress],
     rateLimitBytes: values.rateLimit,

@@ -296,6 +296,7 @@ export class Follower {
     while (!signal.aborted) {
       try {
         await session.ready(signal)
+        await session.refresh(signal)
         if (this.sweeps > 0) await this.identifyRound(signal)
         await this.closeStreams(signal)
         session.accepted('streams')
@@ -367,6 +368,22 @@ export class Follower {
     this.identifyWaker.wake()
   }
 
+  /** What is stored of the stream are other bytes than the file's: what is on its way of it is read again, from 0. */
+  refuted(file: SourceFile, stream: Stream, range: { start: number; end: number }): void {
+    const { registry, system, budget } = this.deps
+    this.truncations.add(1, { how: 'prefix' })
+    system.log.warn('a file is not what was shipped: it begins a new generation', { path: file.path, stream: stream.identity.idHex, ...range })
+    stream.state = { kind: 'moved', reason: 'diverged' }
+    budget.release(stream.drop())
+    registry.untie(file)
+    registry.orphans.delete(stream.identity.idHex)
+    file.refuted.add(stream.identity.idHex)
+    file.wasChangeSeen = true
+    file.state = { kind: 'new' }
+    file.identifyAtMs = 0
+    this.identifyWaker.wake()
+  }
+
   vanished(file: SourceFile): void {
     file.isListed = false
     this.isSweepWanted = true
@@ -414,19 +431,20 @@ export class Follower {
   }
 
   greeted(greeting: Greeting): void {
-    const isNewEpoch = this.logEpoch !== undefined && this.logEpoch !== greeting.logEpoch
-    if (this.logEpoch === undefined || isNewEpoch) for (const stream of greeting.streams) this.rescueDirectories.add(parentOf(stream.keyPath))
+    const positions = new Map(greeting.streams.map((stream) => [stream.id, stream.position]))
+    const isFirst = this.logEpoch === undefined
+    const isSetBack = !isFirst && (this.logEpoch !== greeting.logEpoch || this.deps.registry.isAheadOf(positions))
     this.logEpoch = greeting.logEpoch
-    if (isNewEpoch) {
-      this.deps.registry.forgetFinished()
-      this.checkPositions(greeting)
+    if (isFirst || isSetBack) for (const stream of greeting.streams) this.rescueDirectories.add(parentOf(stream.keyPath))
+    if (isSetBack) {
+      for (const directory of this.deps.registry.forgetFinished()) this.rescueDirectories.add(directory)
+      this.checkPositions(positions)
     }
     this.deps.reader.wake()
   }
 
-  /** After a restore the collector may have less than it acked: what is missing is read again. */
-  private checkPositions(greeting: Greeting): void {
-    const positions = new Map(greeting.streams.map((stream) => [stream.id, stream.position]))
+  /** The collector has less than it acked: an older copy of its folder was put in place. What is missing is read again. */
+  private checkPositions(positions: ReadonlyMap<string, number>): void {
     for (const file of this.deps.registry.files) {
       const stream = file.cursor?.stream
       if (stream === undefined || stream.settled.recordCount === 0) continue

@@ -34,6 +34,8 @@ export interface IdentifierDeps {
   readonly host: string
   readonly isReship: boolean
   readonly isOnce: boolean
+  /** A position from outside was adopted. */
+  readonly onAdopted: (file: SourceFile) => void
 }
 
 /** A file with what was read of it. */
@@ -208,7 +210,7 @@ export class Identifier {
   }
 
   private async matches(probe: Probe, stream: KnownStream): Promise<boolean> {
-    if (stream.position > probe.size) return false
+    if (stream.position > probe.size || probe.file.refuted.has(stream.id)) return false
     return canAdopt(probe.handle, stream, { head: probe.head, scratch: this.scratch })
   }
 
@@ -282,6 +284,7 @@ export class Identifier {
     registry.tie(file, cursor)
     file.state = { kind: 'reading' }
     this.adopted.add(1)
+    if (orphan === undefined) this.deps.onAdopted(file)
     system.log.debug('a file resumes its stream', { path: file.path, stream: stream.id, position: stream.position })
   }
 

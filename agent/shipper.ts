@@ -165,6 +165,8 @@ export class Shipper {
 
   /** In file order; the first answer that is not a plain step forward settles what happens to the rest. */
   private judgeStream(stream: Stream, batches: readonly SealedBatch[], results: readonly FrameResult[]): void {
+    // Given up while the request was under way: whoever did that has dropped its batches too.
+    if (stream.state.kind !== 'shipping') return
     let hasSettled = false
     for (const [index, batch] of batches.entries()) {
       const result = results[index]

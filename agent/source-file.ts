@@ -74,6 +74,8 @@ export class SourceFile {
   /** Monotonic time before which its identity is not asked again, and how often the collector's answer moved it. */
   identifyAtMs = 0
   moves = 0
+  /** Streams whose hashes agreed at the ends and whose bytes in between are others. */
+  readonly refuted = new Set<string>()
   /** The collector does not take a stream that begins in the middle of a file. */
   mustBeginAtStart = false
   /** Monotonic time since when some byte of it is not stored yet; undefined while all are. */

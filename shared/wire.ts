@@ -378,6 +378,19 @@ export type TopicsResponse = v.InferOutput<typeof topicsResponseSchema>
 export const streamsResponseSchema = v.object({ streams: v.array(streamSchema), next: v.nullable(hex16) })
 export type StreamsResponse = v.InferOutput<typeof streamsResponseSchema>
 
+/**
+ * `GET /v1/streams/<id>/hashes?from=<position>&offset=<offset>`: the ranges behind `from` that the log on the
+ * collector's disk still holds, in file order.
+ */
+export const streamHashesResponseSchema = v.object({
+  ranges: v.array(v.object({ start: count, end: count, sourceHash: hex16 })),
+  /** Ask again with `offset=next`, also where a page has no range; null on the last page. */
+  next: v.nullable(count),
+  /** Where the log begins to hold this stream, when that is behind `from`; null when it is not, and on later pages. */
+  reachesBackTo: v.nullable(count),
+})
+export type StreamHashesResponse = v.InferOutput<typeof streamHashesResponseSchema>
+
 /** `GET /v1/exports`; empty when no export is configured. */
 export const exportsResponseSchema = v.object({ exports: v.array(exportSchema) })
 export type ExportsResponse = v.InferOutput<typeof exportsResponseSchema>

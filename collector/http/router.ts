@@ -24,7 +24,8 @@ export interface Route {
   readonly method: RouteMethod
   /** `/v1/topics/:topic/lines`: literal segments and `:name`. */
   readonly pattern: string
-  readonly role: Role
+  /** Of several, one is enough. */
+  readonly role: Role | readonly Role[]
   readonly handler: RouteHandler
 }
 
@@ -60,9 +61,7 @@ export function createRouter(options: RouterOptions): Handler {
     const route = candidates.find((candidate) => candidate.method === method)
     if (route === undefined) return methodNotAllowed(request, candidates)
     const caller = route.role === 'public' ? anonymous : options.authenticate(request)
-    if (route.role !== 'public' && !caller.roles.has(route.role)) {
-      throw new AppError('FORBIDDEN', `${caller.name} may not do this: it takes the role ${route.role}`)
-    }
+    checkRole(caller, route)
     return route.handler(request, { params: paramsOf(route, segments), caller })
   }
 }
@@ -83,6 +82,12 @@ function checkOrigin(request: ServerRequest, host: string | undefined): void {
   if (origin === undefined || request.method === 'GET' || request.method === 'HEAD') return
   if (URL.canParse(origin) && new URL(origin).host === host) return
   throw new AppError('FORBIDDEN', 'requests of web pages of other sites are not taken', { hint: 'send it from a server of yours' })
+}
+
+function checkRole(caller: Caller, { role }: Route): void {
+  const roles = typeof role === 'string' ? [role] : role
+  if (roles.some((each) => each === 'public' || caller.roles.has(each))) return
+  throw new AppError('FORBIDDEN', `${caller.name} may not do this: it takes the role ${roles.join(' or ')}`)
 }
 
 const anonymous: Caller = { name: 'anonymous', roles: new Set<Role>(), identity: undefined }

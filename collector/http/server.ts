@@ -18,6 +18,7 @@ import { createListingsRoutes, type ExportView } from './listings.ts'
 import { MemoryBudget } from './memory-budget.ts'
 import { createRouter, type Route } from './router.ts'
 import { createStatusRoutes } from './status.ts'
+import { createStreamHashesRoutes } from './stream-hashes.ts'
 import { createTopicGate } from './topic-gate.ts'
 import { createTopicsRoutes } from './topics.ts'
 
@@ -54,6 +55,7 @@ export function createCollectorHandler(options: CollectorHandlerOptions): Handle
   const routes = [
     ...createIngestRoutes({ system, log, zstd, budget, gate, agents }),
     ...createConversationRoutes({ log, agents, gate }),
+    ...createStreamHashesRoutes({ log, zstd }),
     ...createLinesRoutes({ system, log, zstd, budget, gate, window }),
     ...createTopicsRoutes({ system, log, readable: options.readable ?? log, window }),
     ...createListingsRoutes({ log, exports: options.exports }),

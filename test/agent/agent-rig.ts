@@ -36,6 +36,7 @@ export function testConfig(options: Pick<RigOptions, 'config' | 'input'> = {}): 
     rotateGraceMs: 10_000,
     sweepMs: 1000,
     isWatching: true,
+    isPrefixChecked: true,
     openFilesMax: 100,
     compressLevel: 1,
     rateLimitBytes: undefined,

@@ -23,6 +23,8 @@ export interface StoredStream {
   bytes: Buffer
   readonly records: StoredRecord[]
   readonly keyPath: string
+  /** Of its batches, in order. */
+  readonly ranges: { start: number; end: number; sourceHash: string }[]
   isOpen: boolean
   isSuperseded: boolean
   batches: number
@@ -65,6 +67,10 @@ export class FakeCollector implements HttpClient {
   nowMs: () => number = () => 0
   /** A build that does not know streams which begin inside a file. */
   isOld = false
+  /** A build that tells no hashes of streams. */
+  isWithoutHashes = false
+  /** Ranges before this position were dropped by retention. */
+  hashesFrom = 0
   private readonly zstd: Zstd
 
   constructor(zstd: Zstd) {
@@ -76,6 +82,7 @@ export class FakeCollector implements HttpClient {
     const path = new URL(request.url).pathname
     this.requests.push(path)
     if (this.isDown) throw new AppError('CANNOT_CONNECT', 'connection refused')
+    if (path.endsWith('/hashes')) return this.hashes(new URL(request.url))
     const refusal = this.refusals.get(path)
     if (refusal !== undefined) return answer(refusal.status, { error: { ...refusal, retryable: false } })
     const body = Buffer.concat(request.body === undefined || 'stream' in request.body ? [] : [...request.body])
@@ -106,6 +113,16 @@ export class FakeCollector implements HttpClient {
     const newest = at.sort((a, b) => b.source.generation - a.source.generation)[0]
     if (newest === undefined) throw new Error(`nothing was stored of ${path}`)
     return newest
+  }
+
+  /** Two ranges a page; the number of a range stands for its offset. */
+  private hashes(url: URL): HttpResponse {
+    const stream = this.streams.get(url.pathname.split('/')[3] ?? '')
+    if (this.isWithoutHashes) return answer(404, { error: { code: 'NOT_FOUND', message: 'there is nothing here', retryable: false } })
+    if (stream === undefined) return answer(404, { error: { code: 'UNKNOWN_STREAM', message: 'no such stream', retryable: false } })
+    const offset = Number(url.searchParams.get('offset') ?? 0)
+    const page = stream.ranges.slice(offset, offset + 2).filter(({ start }) => start >= this.hashesFrom)
+    return answer(200, { ranges: page, next: offset + 2 < stream.ranges.length ? offset + 2 : null, reachesBackTo: null })
   }
 
   private json(path: string, body: JsonBody): unknown {
@@ -179,7 +196,7 @@ export class FakeCollector implements HttpClient {
     const records = decodeStored(batch, this.zstd)
     const fresh = Buffer.concat(records.flatMap(({ value, mark }) => (mark === 'newline' ? [value, Buffer.from('\n')] : [value])))
     const bytes = Buffer.concat([Buffer.alloc(source.start), fresh])
-    this.streams.set(id, { id, topic, source, bytes, records, keyPath: source.path, isOpen: true, isSuperseded: false, batches: 1, appendMs: this.nowMs() })
+    this.streams.set(id, { id, topic, source, bytes, records, ranges: [rangeOf(source)], keyPath: source.path, isOpen: true, isSuperseded: false, batches: 1, appendMs: this.nowMs() })
     return { status: 'ok', stream: id, start: source.start, end: source.end, crc: batch.readUInt32BE(17), partition: 0, offset: 0 }
   }
 
@@ -195,13 +212,14 @@ export class FakeCollector implements HttpClient {
     if ((before?.records.length ?? 0) !== source.firstOrdinal) throw new Error(`ordinal ${source.firstOrdinal}, ${before?.records.length} are stored`)
     if (before === undefined) {
       const keyPath = (records[0]?.key ?? '').replace(/^[^:]*:/, '')
-      this.streams.set(id, { id, topic, source, bytes: all, records, keyPath, isOpen: true, isSuperseded: false, batches: 1, appendMs: this.nowMs() })
+      this.streams.set(id, { id, topic, source, bytes: all, records, ranges: [rangeOf(source)], keyPath, isOpen: true, isSuperseded: false, batches: 1, appendMs: this.nowMs() })
       this.supersede(topic, source)
       return
     }
     before.source = source
     before.bytes = all
     before.records.push(...records)
+    before.ranges.push(rangeOf(source))
     before.isOpen = true
     before.batches += 1
     before.appendMs = this.nowMs()
@@ -220,6 +238,10 @@ interface JsonBody {
   readonly after?: string
   readonly files: readonly { topic: string; inode: string; birthtimeNs: string; head: string }[]
   readonly streams: readonly { id: string; position: number }[]
+}
+
+function rangeOf({ start, end, sourceHash }: SourceHeader): StoredStream['ranges'][number] {
+  return { start, end, sourceHash: sourceHash.toString('hex') }
 }
 
 export function decodeStored(batch: Buffer, zstd: Zstd): StoredRecord[] {

@@ -84,7 +84,7 @@ describe('what exclusions keep back', () => {
   test('is told with the pattern that does, and what no glob wanted is not', async () => {
     await put('a.log', 'a.log.gz', 'old/b.log', 'b.gz')
     const { leftOut } = await watcher(['**/*.log*'], { exclude: ['*.gz', '**/old/**'] }).sweep()
-    expect(leftOut.paths.map(({ path, reason }) => [path.slice(directory.length + 1), reason]).toSorted()).toEqual([
+    expect(leftOut.paths.map(({ path, reason }) => [path.slice(directory.length + 1), reason]).toSorted(([a = ''], [b = '']) => (a < b ? -1 : 1))).toEqual([
       ['a.log.gz', 'excluded by *.gz'],
       ['old/b.log', 'excluded by **/old/**'],
     ])

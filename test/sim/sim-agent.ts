@@ -128,7 +128,7 @@ export class SimAgent {
       agentId: this.options.agentId, host: this.options.agentId,
       lineBytesMax: 2 * KIB, batchBytesMax: 20 * KIB, lingerMs: 20, lingerMsMax: 250, memoryBytes: 1024 * KIB,
       unterminatedAfterMs: 30_000, rotateGraceMs: 10_000, sweepMs: 1000, isWatching: this.options.hasEvents, openFilesMax: 100,
-      compressLevel: 1, rateLimitBytes: undefined, isOnce: false, isReship: false,
+      compressLevel: 1, rateLimitBytes: undefined, isOnce: false, isReship: false, isPrefixChecked: true,
     }
   }
 }
