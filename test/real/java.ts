@@ -1,6 +1,6 @@
 /**
- * Kafka's own code as a judge: fetches its jars once by Maven and runs its classes. Where Java or Maven are absent, the
- * suites say so loudly and skip.
+ * Kafka's and Hadoop's own code as a judge: fetches the jars once by Maven and runs their classes. Where Java or Maven
+ * are absent, the suites say so loudly and skip.
  */
 import { execFile, execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -9,11 +9,13 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 
-/** Why Kafka's code can't run here, or undefined when it can. The answer is printed, since a quiet skip looks like a pass. */
-export function reasonToSkip(suite: string): string | undefined {
-  const missing = (['java', 'mvn'] as const).filter((tool) => !isInstalled(tool))
+type Tool = 'java' | 'javac' | 'mvn'
+
+/** Why Java code can't run here, or undefined when it can. The answer is printed, since a quiet skip looks like a pass. */
+export function reasonToSkip(suite: string, tools: readonly Tool[] = ['java', 'mvn']): string | undefined {
+  const missing = tools.filter((tool) => !isInstalled(tool))
   if (missing.length === 0) return undefined
-  const reason = `${missing.join(' and ')} not found: Kafka's own code can't check our bytes on this machine`
+  const reason = `${missing.join(' and ')} not found: the real thing can't judge us on this machine`
   console.warn(`\n*** SKIPPED ${suite}: ${reason} ***\n`)
   return reason
 }
@@ -30,9 +32,14 @@ function isInstalled(tool: string): boolean {
 }
 
 /** The class path of everything that Kafka's broker, client and tools need. */
-export async function kafkaClassPath(): Promise<string> {
+export function kafkaClassPath(): Promise<string> {
+  return jarsOf('kafka')
+}
+
+/** The class path of everything in `poms/<name>.xml`. */
+export async function jarsOf(name: string): Promise<string> {
   const script = fileURLToPath(new URL('fetch-jars.sh', import.meta.url))
-  const { stdout } = await run('bash', [script, 'kafka'], { timeout: 600_000 })
+  const { stdout } = await run('bash', [script, name], { timeout: 600_000 })
   return `${stdout.trim()}/*`
 }
 
