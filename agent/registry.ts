@@ -5,6 +5,7 @@
 import { NO_TAIL_HASH } from '../shared/hashes.ts'
 import type { FileStat } from '../shared/system.ts'
 import { FollowedSince } from './followed-since.ts'
+import { parentOf } from './globs.ts'
 import { initialPace, type PaceLimits } from './pace.ts'
 import type { KnownStream } from './known-stream.ts'
 import { fileKey, SourceFile, type ReadCursor } from './source-file.ts'
@@ -21,6 +22,13 @@ export interface Reconciled {
 /** More are forgotten, which costs a second look. */
 const FINISHED_MAX = 10_000
 
+interface Finished {
+  readonly look: string
+  readonly directory: string
+  /** Its own stream, as far as it was acked. */
+  readonly acked: { readonly id: string; readonly position: number } | undefined
+}
+
 export class Registry {
   private readonly byKey = new Map<string, SourceFile>()
   private readonly byPath = new Map<string, SourceFile>()
@@ -30,7 +38,7 @@ export class Registry {
   /** Keys are base paths, one map for each topic would say the same. */
   readonly since = new FollowedSince()
   /** Files that were read to their end and let go, with size and mtime then: siblings that need no second look. */
-  private readonly finished = new Map<string, string>()
+  private readonly finished = new Map<string, Finished>()
   private readonly pace: PaceLimits
   private hasSwept = false
 
@@ -142,17 +150,33 @@ export class Registry {
 
   noteFinished(file: SourceFile): void {
     if (this.finished.size >= FINISHED_MAX) this.finished.clear()
-    this.finished.set(finishedKey(file, file.input.topic), `${file.size} ${file.mtimeMs}`)
+    const { cursor } = file
+    // Hello leaves out superseded streams that are closed, which a copy may have carried on.
+    const isOwn = cursor !== undefined && ownGeneration(file, cursor) > 0
+    const acked = isOwn ? { id: cursor.stream.identity.idHex, position: cursor.stream.settled.position } : undefined
+    this.finished.set(finishedKey(file, file.input.topic), { look: `${file.size} ${file.mtimeMs}`, directory: parentOf(file.path), acked })
   }
 
   /** Whether it is as it was when it was let go. */
   isFinished(stat: FileStat, topic: string): boolean {
-    return this.finished.get(finishedKey(stat, topic)) === `${stat.size} ${stat.mtimeMs}`
+    return this.finished.get(finishedKey(stat, topic))?.look === `${stat.size} ${stat.mtimeMs}`
   }
 
-  /** The collector may have lost what it had of them. */
-  forgetFinished(): void {
+  /** The collector may have lost what it had of them. Answers where they were. */
+  forgetFinished(): ReadonlySet<string> {
+    const directories = new Set([...this.finished.values()].map(({ directory }) => directory))
     this.finished.clear()
+    return directories
+  }
+
+  /** Whether the collector tells of less than it has acked to this process. */
+  isAheadOf(positions: ReadonlyMap<string, number>): boolean {
+    const isMissing = (id: string, position: number): boolean => (positions.get(id) ?? 0) < position
+    for (const { acked } of this.finished.values()) if (acked !== undefined && isMissing(acked.id, acked.position)) return true
+    for (const [id, { cursor }] of this.byStream) {
+      if (cursor !== undefined && cursor.stream.settled.recordCount > 0 && isMissing(id, cursor.stream.settled.position)) return true
+    }
+    return false
   }
 
   /** From here on the file's bytes go into this stream. */

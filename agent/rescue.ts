@@ -37,7 +37,7 @@ export async function rescue(deps: RescueDeps, options: { directories: ReadonlyS
 function basesIn(deps: RescueDeps, { directory, input, lost }: { directory: string; input: InputConfig; lost: readonly SourceFile[] }): string[] {
   const bases = new Set<string>()
   for (const stream of deps.known()) if (stream.topic === input.topic && parentOf(stream.keyPath) === directory) bases.add(stream.keyPath)
-  for (const file of lost) if (file.input === input && parentOf(file.keyPath) === directory) bases.add(file.keyPath)
+  for (const file of [...lost, ...deps.registry.files]) if (file.input === input && parentOf(file.keyPath) === directory) bases.add(file.keyPath)
   return [...bases].sort((a, b) => b.length - a.length)
 }
 

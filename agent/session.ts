@@ -16,6 +16,10 @@ export const retryLimits: BackoffLimits = { baseMs: 100, maxMs: 15_000 }
 /** As many doublings as reach the longest wait. */
 export const REFUSED_ATTEMPT = 8
 
+/** Between two hellos without a reason, for up to this many streams. */
+const REFRESH_MS = 600_000
+const REFRESH_STREAMS = 10_000
+
 export type SessionState =
   | { readonly kind: 'not greeted' }
   | { readonly kind: 'connected'; readonly greeting: Greeting }
@@ -32,6 +36,7 @@ export class Session {
   private readonly onGreeting: (greeting: Greeting) => void
   private pinnedClusterId: string | undefined
   private hello: Promise<Greeting> | undefined
+  private greetedAtMs = 0
 
   private readonly lifetime: AbortSignal
 
@@ -66,6 +71,20 @@ export class Session {
 
   accepted(request: RefusedRequest): void {
     this.refusals.delete(request)
+  }
+
+  /**
+   * Says hello although nothing is wrong, when that was long ago: a collector whose folder was set back while nothing was
+   * sent tells so only there. Many streams make a long hello, so it comes less often.
+   */
+  async refresh(signal: AbortSignal): Promise<void> {
+    if (this.state.kind !== 'connected') return
+    const everyMs = REFRESH_MS * Math.max(1, this.state.greeting.streams.length / REFRESH_STREAMS)
+    if (this.system.clock.monotonicMs() - this.greetedAtMs < everyMs) return
+    this.hello ??= this.greetUntilAnswered(this.lifetime).finally(() => {
+      this.hello = undefined
+    })
+    await untilAborted(this.hello, signal)
   }
 
   /** The next `ready` says hello again. */
@@ -104,6 +123,7 @@ export class Session {
         this.pin(greeting)
         const before = this.state
         this.state = { kind: 'connected', greeting }
+        this.greetedAtMs = this.system.clock.monotonicMs()
         this.accepted('hello')
         if (before.kind !== 'connected') this.system.log.info('connected to the collector', { clusterId: greeting.clusterId, logEpoch: greeting.logEpoch })
         this.onGreeting(greeting)

@@ -185,6 +185,31 @@ describe('a collector that comes and goes', () => {
     await rig.stop()
   })
 
+  test.each([['after a reconnect', 1000], ['while nothing is sent', 700_000]])('an older copy of the log, the epoch unchanged, is filled up %s, also from files that were rotated and let go', async (_when, waitMs) => {
+    const rig = await (await rigWith({ '/log/a.log': lines('a', 100) })).start()
+    await rig.pass(2000)
+    await rig.rename('/log/a.log', '/log/a.log.1')
+    await rig.append('/log/a.log', lines('b', 50))
+    await rig.pass(20_000)
+    const [first, second] = [...rig.collector.streams.values()]
+    if (first === undefined || second === undefined) throw new Error('two streams are due')
+    expect([...rig.agent.registry.files]).toHaveLength(1)
+    first.bytes = Buffer.from(lines('a', 40))
+    first.records.length = 40
+    rig.collector.streams.delete(second.id)
+    await rig.pass(waitMs)
+    if (waitMs === 1000) {
+      rig.collector.isDown = true
+      await rig.append('/log/a.log', 'more\n')
+      await rig.pass(3000)
+      rig.collector.isDown = false
+    }
+    await rig.pass(60_000)
+    const more = waitMs === 1000 ? 'more\n' : ''
+    expect([...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())).toEqual([lines('a', 100), lines('b', 50) + more])
+    await rig.stop()
+  })
+
   test('another cluster is refused, since its positions are not ours', async () => {
     const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
     await rig.pass(1000)
