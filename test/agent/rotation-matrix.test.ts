@@ -68,6 +68,7 @@ describe('rename', () => {
   test.each([1, 2, 3])('while the agent was down, %i times: every file is completed, old ones from before are left alone', async (rotations) => {
     const files = world(['app.log'])
     files.write('app.log.9', lines('from before'))
+    files.letKernelClockStep()
     files.write('app.log', lines('rotation 0'))
     await files.start()
     await files.stop()
@@ -101,6 +102,7 @@ describe('copytruncate', () => {
   test.each([1, 2, 3])('while the agent was down, %i times: nothing is lost and nothing doubled', async (rotations) => {
     const files = world(['app.log'])
     files.write('app.log.9', lines('from before'))
+    files.letKernelClockStep()
     files.write('app.log', lines('rotation 0'))
     await files.start()
     await files.stop()

@@ -19,6 +19,8 @@ import { FakeCollector, type StoredStream } from './fake-collector.ts'
 const STEP_MS = 100
 /** Trips to the thread pool after each step of the clock, so that files are read in the time that passes. */
 const TRIPS = 6
+/** Kernels stamp files with a clock of 1 to 10 ms. */
+const KERNEL_STEP_MS = 25
 
 export class RotationRig {
   readonly folder = mkdtempSync(join(tmpdir(), 'tailrace-rotation-'))
@@ -52,6 +54,12 @@ export class RotationRig {
     const probe = join(this.folder, '.clock')
     writeFileSync(probe, '')
     return Math.floor(statSync(probe).mtimeMs)
+  }
+
+  /** What is written from here on is younger, also by a kernel clock that moves in steps of some ms. */
+  letKernelClockStep(): void {
+    const before = this.kernelMs()
+    while (this.kernelMs() < before + KERNEL_STEP_MS) continue
   }
 
   path(name: string): string {

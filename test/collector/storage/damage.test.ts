@@ -121,7 +121,7 @@ describe('above the recovery point', () => {
       fs.crash()
       await check(await openRig({ zstd, fs, store }))
     }
-  })
+  }, 90_000)
 })
 
 describe('below the recovery point', () => {
