@@ -100,7 +100,8 @@ export class Ledger {
     seen.batches.set(header.baseOffset, { baseOffset: header.baseOffset, lastOffset: header.lastOffset, bodyCrc, batchCrc: header.crc, stream, end: source.end })
   }
 
-  private decode(batch: Buffer): { source: SourceHeader; bytes: Buffer; records: number } {
+  /** What a batch holds: where it is from, and its source bytes. */
+  decode(batch: Buffer): { source: SourceHeader; bytes: Buffer; records: number } {
     const raw = decodeRecords(batch, this.zstd, CONTENT_BYTES_MAX)
     const cursor = new RecordCursor(raw)
     const pieces: Uint8Array[] = []

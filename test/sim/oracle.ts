@@ -13,12 +13,17 @@ import type { Ledger, LedgerStream } from './ledger.ts'
 /** Files may begin with the same words up to here. */
 export const BANNER_BYTES_MAX = 3_100
 
+export interface SentBatch {
+  readonly end: number
+  readonly batch: Buffer
+}
+
 export interface OracleInput {
   readonly disks: readonly HostDisk[]
   readonly ledger: Ledger
   readonly isAlive: (life: string) => boolean
-  /** By life and stream: the end of what was sent. */
-  readonly sent: ReadonlyMap<string, ReadonlyMap<string, number>>
+  /** By life and stream. */
+  readonly sent: ReadonlyMap<string, ReadonlyMap<string, readonly SentBatch[]>>
   /** Two agents under one id: neither can promise that a stream of its own is not taken over by the other. */
   readonly isCloned: boolean
 }
@@ -98,15 +103,23 @@ function excuse(incarnation: Incarnation, facts: { path: string | undefined; isB
   }
 }
 
-/** Sealed batches stay in memory until they are stored, whatever becomes of the file. */
+/**
+ * Sealed batches stay in memory until they are stored, whatever becomes of the file. A stream that turned out to be
+ * another file's is begun anew, so the bytes may stand in another one.
+ */
 function unsettled({ sent, ledger, isAlive, isCloned }: OracleInput): string[] {
   if (isCloned) return []
   const missing: string[] = []
   for (const [life, streams] of sent) {
     if (!isAlive(life)) continue
-    for (const [id, end] of streams) {
+    for (const [id, batches] of streams) {
       const stored = ledger.streams.get(id)?.bytes.length ?? 0
-      if (stored < end) missing.push(`stream ${id.slice(0, 8)}: ${life} sent it up to ${end}, ${stored} are stored`)
+      for (const { end, batch } of batches) {
+        if (end <= stored) continue
+        const { bytes } = ledger.decode(batch)
+        const isElsewhere = [...ledger.streams.values()].some((stream) => stream.bytes.includes(bytes))
+        if (!isElsewhere) missing.push(`stream ${id.slice(0, 8)}: ${life} sent it up to ${end}, ${stored} are stored`)
+      }
     }
   }
   return missing

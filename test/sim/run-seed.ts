@@ -80,7 +80,7 @@ async function untilStored(world: World, hasFailed: () => boolean): Promise<Judg
 function judgementOf(world: World): Judgement {
   const lives = new Set(world.hosts.map(({ agent }) => agent.life?.name))
   return judge({
-    disks: world.hosts.map(({ disk }) => disk), ledger: world.ledger, sent: world.sentEnds, isCloned: world.has('clone'),
+    disks: world.hosts.map(({ disk }) => disk), ledger: world.ledger, sent: world.sentBatches, isCloned: world.has('clone'),
     isAlive: (life) => lives.has(life),
   })
 }
@@ -107,6 +107,7 @@ async function endWith(world: World, judgement: Judgement, hasFailed: () => bool
 
 async function exportAll(world: World, hasFailed: () => boolean): Promise<void> {
   const { scheduler, trace, collector, disk, ledger, auditor } = world
+  const required = new Map([...ledger.partitions].map(([partition, { nextOffset }]) => [partition, nextOffset]))
   let isExported = false
   collector.exportNow().then(
     () => {
@@ -121,7 +122,7 @@ async function exportAll(world: World, hasFailed: () => boolean): Promise<void> 
   let isDone = false
   auditor
     .afterStart(handler, life)
-    .then(({ topic }) => checkExports({ disk, ledger, trace, topic, isFinal: true }))
+    .then(({ topic }) => checkExports({ disk, ledger, trace, topic, required }))
     .finally(() => {
       isDone = true
     })

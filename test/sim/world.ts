@@ -13,6 +13,7 @@ import { checkExports, STORE_ROOT } from './export-check.ts'
 import { HostDisk } from './host-disk.ts'
 import type { Kind } from './kinds.ts'
 import { Ledger } from './ledger.ts'
+import type { SentBatch } from './oracle.ts'
 import type { WallClock } from './life.ts'
 import { SimNetwork, type Exchange, type NetworkObserver } from './network.ts'
 import type { Plan } from './plan.ts'
@@ -40,7 +41,8 @@ export class World implements NetworkObserver {
   readonly network: SimNetwork
   readonly disk: SimFileSystem
   readonly collector: SimCollector
-  readonly sentEnds = new Map<string, Map<string, number>>()
+  /** By life of an agent and stream. */
+  readonly sentBatches = new Map<string, Map<string, SentBatch[]>>()
   readonly auditor: Auditor
   /** Disk faults that are on, or whose consequences may still come. */
   readonly diskTrouble = { until: 0, isSlow: false, readErrors: 0 }
@@ -120,13 +122,15 @@ export class World implements NetworkObserver {
   }
 
   private noteSent(exchange: Exchange): void {
-    const streams = this.sentEnds.get(exchange.agentLife) ?? new Map<string, number>()
-    this.sentEnds.set(exchange.agentLife, streams)
-    for (const { envelope } of decodeFrames(exchange.body)) {
+    const streams = this.sentBatches.get(exchange.agentLife) ?? new Map<string, SentBatch[]>()
+    this.sentBatches.set(exchange.agentLife, streams)
+    for (const { envelope, batch } of decodeFrames(exchange.body)) {
       const source = decodeSourceHeader(decodeEnvelope(envelope).sourceHeader)
       const id = source.streamId.toString('hex')
       this.trace.note(exchange.agentLife, `sends ${id.slice(0, 8)} ${source.start}-${source.end}`)
-      streams.set(id, Math.max(streams.get(id) ?? 0, source.end))
+      const sent = streams.get(id) ?? []
+      streams.set(id, sent)
+      sent.push({ end: source.end, batch })
     }
   }
 
@@ -164,7 +168,7 @@ export class World implements NetworkObserver {
   }
 
   private audited({ topic }: Audited): void {
-    if (this.has('export')) checkExports({ disk: this.disk, ledger: this.ledger, trace: this.trace, topic, isFinal: false })
+    if (this.has('export')) checkExports({ disk: this.disk, ledger: this.ledger, trace: this.trace, topic, required: new Map() })
   }
 
   private collectorConfig(): CollectorConfig {
