@@ -3,8 +3,9 @@
  * knows is ours to ship only if it is younger. What stood there before the path was ever followed is left alone.
  *
  * Evidence is the birth of a file that was followed under the base path and does not bear it any more (a renamed one, or
- * a copy that carries on a stream), or, where no such file is left, the first append to the oldest stream we know of.
- * The latter is the collector's clock: it only ever decides between old files and none. Earliest evidence wins and is
+ * a copy that carries on a stream), or, where no such file is left, the first append to the oldest stream we know of, or
+ * the start of this process where the path appeared later. The last two are wall clocks, the collector's and our own:
+ * they only ever decide between shipping an old file too much and losing a new one. Earliest evidence wins and is
  * never forgotten; bounded by the number of base paths.
  */
 export interface Evidence {
@@ -15,7 +16,7 @@ export interface Evidence {
 interface Since {
   /** The two earliest births of different files: one of them may bear the base path now, and then says nothing. */
   births: readonly Evidence[]
-  appendNs: bigint | undefined
+  timeNs: bigint | undefined
 }
 
 const NS_PER_MS = 1_000_000n
@@ -31,11 +32,11 @@ export class FollowedSince {
     since.births = births.sort((a, b) => (a.birthtimeNs < b.birthtimeNs ? -1 : 1)).slice(0, 2)
   }
 
-  /** The last append to a stream of the base path. */
-  noteAppend(base: string, lastAppendMs: number): void {
+  /** Wall clock in ms: a time at which the path was followed already. */
+  noteTime(base: string, timeMs: number): void {
     const since = this.of(base)
-    const appendNs = BigInt(Math.floor(lastAppendMs)) * NS_PER_MS
-    if (since.appendNs === undefined || appendNs < since.appendNs) since.appendNs = appendNs
+    const timeNs = BigInt(Math.floor(timeMs)) * NS_PER_MS
+    if (since.timeNs === undefined || timeNs < since.timeNs) since.timeNs = timeNs
   }
 
   has(base: string): boolean {
@@ -50,13 +51,13 @@ export class FollowedSince {
     const bornNs = file.birthtimeNs === 0n ? BigInt(Math.floor(file.mtimeMs)) * NS_PER_MS : file.birthtimeNs
     const isBearer = (each: Evidence): boolean => each.inode === current?.inode && each.birthtimeNs === current.birthtimeNs
     if (since.births.some((each) => !isBearer(each) && each.birthtimeNs < bornNs)) return true
-    return since.appendNs !== undefined && since.appendNs < bornNs
+    return since.timeNs !== undefined && since.timeNs < bornNs
   }
 
   private of(base: string): Since {
     const known = this.bases.get(base)
     if (known !== undefined) return known
-    const since: Since = { births: [], appendNs: undefined }
+    const since: Since = { births: [], timeNs: undefined }
     this.bases.set(base, since)
     return since
   }

@@ -61,6 +61,8 @@ export class Follower {
   private isSweepWanted = true
   private lastSweepMs = Number.NEGATIVE_INFINITY
   private sweeps = 0
+  /** Wall clock, since birth times are held against it. */
+  private startedMs = Number.POSITIVE_INFINITY
   private logEpoch: number | undefined
   private isIdentifying = false
   /** Searches among siblings that are under way. */
@@ -115,6 +117,7 @@ export class Follower {
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    this.startedMs = this.deps.system.clock.nowMs()
     this.directoryWatcher = this.deps.createWatcher?.((event) => this.noticed(event))
     try {
       await Promise.all([this.sweepLoop(signal), this.identifyLoop(signal)])
@@ -148,7 +151,8 @@ export class Follower {
     this.directories = found.directories
     this.watchDirectories()
     this.leftOut = found.leftOut
-    const { touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
+    const { fresh, touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
+    for (const file of fresh) this.appeared(file)
     for (const file of touched) {
       if (file.state.kind === 'ignored' || file.state.kind === 'empty') file.state = { kind: 'new' }
       reader.poke(file)
@@ -185,6 +189,13 @@ export class Follower {
     this.watchDirectories()
     for (const file of this.deps.registry.files) file.isPolled = this.hot.has(parentOf(file.path))
     this.isSweepWanted = true
+  }
+
+  /** Rotation may have been faster than we look: what was born beside a new file since we run is ours as well. */
+  private appeared(file: SourceFile): void {
+    if (file.isFromStart) return
+    this.deps.registry.since.noteTime(file.keyPath, this.startedMs)
+    this.rescueDirectories.add(parentOf(file.path))
   }
 
   /** An event is only a hint: a known file may have grown, an unknown name may be a new file. */

@@ -72,7 +72,7 @@ export class Identifier {
   private note(stream: KnownStream): void {
     const { since } = this.deps.registry
     since.noteFile(stream.keyPath, stream)
-    if (stream.lastAppendMs !== undefined) since.noteAppend(stream.keyPath, stream.lastAppendMs)
+    if (stream.lastAppendMs !== undefined) since.noteTime(stream.keyPath, stream.lastAppendMs)
   }
 
   /** Streams that hello told of. */

@@ -44,6 +44,18 @@ describe('shipping what is there', () => {
     expect(rig.collector.streamAt('/log/a.log').records[0]?.key).toBe('host-1:/log/a.log')
   })
 
+  test('labels stand on the first record of each batch, also of one that was split, and on no other', async () => {
+    const noise = Buffer.alloc(3 * 1024 * 1024)
+    for (let at = 0, seed = 7; at < noise.length; at += 1) noise[at] = (seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0) >>> 16
+    const labels = Buffer.from('{"env":"prod"}')
+    const rig = await rigWith({ '/log/a.log': noise }, { input: { labels }, config: { isOnce: true, batchBytesMax: 1024 * 1024, lineBytesMax: 512 * 1024, memoryBytes: 16 * 1024 * 1024 } })
+    await rig.finish()
+    const { records, batches } = rig.collector.streamAt('/log/a.log')
+    expect(records[0]?.labels).toBe('{"env":"prod"}')
+    expect(records.filter((record) => record.labels !== undefined)).toHaveLength(batches)
+    expect(rig.collector.bytesOf('/log/a.log').equals(noise)).toBe(true)
+  })
+
   test('an agent without any state goes on where the collector stands', async () => {
     const first = await rigWith({ '/log/a.log': 'one\n' }, once)
     await first.finish()

@@ -43,10 +43,18 @@ describe('rules between keys', () => {
     ['token: a\ntokenFile: /b', 'token'],
     ['tlsCertFile: /a', 'tlsCertFile'],
     ['host: a:b', 'host'],
+    ['labels: {Env: prod}', 'labels'],
+    ['labels: {env: "a\\tb"}', 'labels'],
     ['admin: nonsense', 'admin'],
   ])('%j is refused for %s', (text, key) => {
     expect(problemsOf(minimal + text)).toContain(` ${key}: `)
   })
+})
+
+test('labels are sealed in order of name, and none are none', () => {
+  const labelsOf = (text: string): string | undefined => agentConfig(parseSettings(agentSettings, { fileText: minimal + text }).values, 'h').inputs[0]?.labels?.toString()
+  expect(labelsOf('labels: {rack: 07, env: prod}')).toBe('{"env":"prod","rack":"07"}')
+  expect(labelsOf('')).toBeUndefined()
 })
 
 test.each([

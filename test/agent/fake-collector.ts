@@ -4,6 +4,7 @@
  */
 import { AppError } from '../../shared/errors.ts'
 import { headHash, sha256Prefix, streamId, tailHash } from '../../shared/hashes.ts'
+import { LABELS_HEADER_KEY } from '../../shared/labels.ts'
 import { checkBatch, decodeRecords, readSourceHeaderBytes, RecordCursor } from '../../shared/record-batch.ts'
 import { decodeSourceHeader, type SourceHeader } from '../../shared/source-header.ts'
 import type { HttpClient, HttpRequest, HttpResponse } from '../../shared/system.ts'
@@ -14,6 +15,8 @@ export interface StoredRecord {
   readonly value: Buffer
   readonly mark: 'newline' | 'part' | 'eof'
   readonly key: string
+  /** Of its header, as JSON. */
+  readonly labels: string | undefined
 }
 
 export interface StoredStream {
@@ -253,6 +256,7 @@ export function decodeStored(batch: Buffer, zstd: Zstd): StoredRecord[] {
       value: Buffer.from(raw.subarray(cursor.valueStart, cursor.valueEnd)),
       mark: cursor.mark(),
       key: raw.subarray(cursor.keyStart, cursor.keyEnd).toString(),
+      labels: cursor.header(LABELS_HEADER_KEY)?.toString(),
     })
   }
   return records

@@ -65,6 +65,17 @@ describe('rename', () => {
     expect(files.stored).toHaveLength(7)
   })
 
+  test('a log that appears and is renamed before anyone has looked: whole, whatever it is called by then', async () => {
+    const files = world(['app.log'])
+    files.write('app.log.9', lines('from before'))
+    await files.start()
+    files.write('app.log', lines('first'))
+    renameSync(files.path('app.log'), files.path('app.log.1'))
+    files.write('app.log', lines('second'))
+    await files.pass(15_000)
+    expect(files.stored.sort()).toEqual([lines('first'), lines('second')].sort())
+  })
+
   test.each([1, 2, 3])('while the agent was down, %i times: every file is completed, old ones from before are left alone', async (rotations) => {
     const files = world(['app.log'])
     files.write('app.log.9', lines('from before'))

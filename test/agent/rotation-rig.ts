@@ -46,7 +46,7 @@ export class RotationRig {
   }
 
   private machine(): Simulation {
-    return simulate({ http: this.collector, ...(this.sim === undefined ? {} : { nowMs: this.sim.clock.nowMs() }) })
+    return simulate({ http: this.collector, nowMs: this.kernelMs() + 1 })
   }
 
   /** The clock that birth times come from. */
