@@ -31,6 +31,8 @@ export class FaultyProxy {
   port = 0
   /** While false every connection is cut at once. */
   isUp = true
+  /** Requests that went through or were hurt. */
+  requests = 0
   readonly counts = new Map<ProxyFault, number>()
   private readonly options: ProxyOptions
   private readonly server: Server
@@ -75,6 +77,7 @@ export class FaultyProxy {
     const pieces: Buffer[] = []
     for await (const piece of request) pieces.push(piece as Buffer)
     const body = Buffer.concat(pieces)
+    this.requests += 1
     const fault = this.options.choose({ path: request.url ?? '' })
     if (fault !== undefined) this.counts.set(fault, (this.counts.get(fault) ?? 0) + 1)
     await this.act(fault, { request, body }, response)

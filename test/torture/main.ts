@@ -1,5 +1,5 @@
 /**
- * `npm run torture -- [--minutes N | --kills N | --peers-table | --power-cuts N] [--seed S] [--rate LINES_PER_SECOND] [--verbose]`: real processes under
+ * `npm run torture -- [--minutes N | --kills N | --peers-table | --power-cuts N | --scenarios] [--seed S] [--rate LINES_PER_SECOND] [--verbose]`: real processes under
  * faults, and an oracle that knows every byte. Exits 1 when a line was lost, doubled or reordered. The seed fixes what is
  * written and which faults come in which order; when exactly they strike is the machine's.
  */
@@ -7,6 +7,7 @@ import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { peersTable } from './peers-table.ts'
 import { powerLoss } from './power-loss.ts'
+import { tellStories } from './scenarios.ts'
 import { torture, type TortureOptions, type TortureResult } from './run.ts'
 import { explainVerdict } from './report.ts'
 
@@ -18,6 +19,8 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       rate: { type: 'string', default: '3000' },
       'power-cuts': { type: 'string' },
+      scenarios: { type: 'boolean', default: false },
+      only: { type: 'string' },
       'peers-table': { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
     },
@@ -37,7 +40,9 @@ async function main(): Promise<number> {
     chat: values.verbose ? say : () => undefined,
   }
   say(`seed ${seed}`)
-  if (values['peers-table']) return (await peersTable({ seed, say })) ? 0 : 1
+  const only = values.only === undefined ? {} : { only: values.only }
+  if (values['peers-table']) return (await peersTable({ seed, say, ...only })) ? 0 : 1
+  if (values.scenarios) return (await tellStories({ seed, say, ...only })) ? 0 : 1
   if (values['power-cuts'] !== undefined) {
     return (await powerLoss({ seed, cuts: Number(values['power-cuts']), linesPerSecond: Number(values.rate), say })) ? 0 : 1
   }

@@ -62,10 +62,11 @@ const loads: readonly Load[] = [
   },
 ]
 
-export async function peersTable(options: { seed: number; say: (text: string) => void }): Promise<boolean> {
+export async function peersTable(options: { seed: number; say: (text: string) => void; only?: string }): Promise<boolean> {
   const rows = ['| load | lines | lost | doubled | reordered | caught up after the last line |', '|---|---|---|---|---|---|']
   let isClean = true
   for (const load of loads) {
+    if (options.only !== undefined && !load.title.includes(options.only)) continue
     options.say(`${load.title} …`)
     const { row, isGood } = await runLoad(load, options)
     rows.push(row)
@@ -93,6 +94,8 @@ async function runLoad(load: Load, { seed, say }: { seed: number; say: (text: st
     rig.collector.start()
     if (!(await waitUntil(() => rig.isReady(), 30_000))) throw new Error('the collector does not start')
     rig.addAgent('agent', [writer.basePath]).start()
+    // The peers were running, too, when the first line was written.
+    if (!(await waitUntil(() => rig.proxy.requests > 0, 30_000))) throw new Error('the agent does not start')
     const loop = new WriterLoop([writer])
     loop.start()
     await play(load, rig)
