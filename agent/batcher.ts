@@ -48,6 +48,8 @@ export interface ReadPoint {
 export interface TurnStart extends ReadPoint {
   readonly identity: StreamIdentity
   readonly path: string
+  /** Encoded. */
+  readonly labels: Buffer | undefined
 }
 
 export interface TurnBytes {
@@ -85,6 +87,7 @@ export class Batcher {
       capacity: this.options.batchBytesMax,
       key: start.identity.recordKey,
       sourceHeaderBytes: sourceHeaderSize({ agentId, host, path: start.path }),
+      labels: start.labels,
       buffer: bytes.slot.records,
     })
     const framed = frameLines(builder, {

@@ -2,6 +2,7 @@
  * Settings of the agent: the table that the YAML reader and the flags are made of, and the typed config that everything
  * else sees. Rules between keys are checked here; reading the file is main.ts's.
  */
+import { encodeLabels, labelProblems } from '../shared/labels.ts'
 import { inFileOrder, soundValues, type ParsedSettings, type SettingProblem, type SettingTable, type SettingValues } from '../shared/settings.ts'
 import { AGENT_ADMIN_PORT, isTopicName, wireLimits } from '../shared/wire.ts'
 
@@ -20,6 +21,7 @@ export const agentSettings = {
   startAt: { kind: 'choice', choices: ['beginning', 'end'], default: 'beginning', help: 'where files that are there at the start and unknown to the collector begin' },
   ignoreOlder: { kind: 'duration', min: 1000, help: 'leave unknown files alone that were not written for so long' },
   followSymlinks: { kind: 'boolean', help: 'follow symbolic links to files and directories' },
+  labels: { kind: 'map', help: 'static labels of the lines, such as env: prod; up to 16' },
   agentId: { kind: 'string', help: 'name of this agent; a new one begins all files anew (default: the host name)' },
   host: { kind: 'string', help: 'host in the record keys (default: the host name)' },
   lineBytesMax: { kind: 'bytes', default: '512KiB', min: 256, max: 768 * KIB, help: 'longer lines are cut into parts' },
@@ -55,6 +57,8 @@ export interface InputConfig {
   readonly startAt: 'beginning' | 'end'
   readonly ignoreOlderMs: number | undefined
   readonly followSymlinks: boolean
+  /** Encoded (shared/labels.ts); absent = none. */
+  readonly labels?: Buffer
 }
 
 export interface AgentConfig {
@@ -96,8 +100,10 @@ export function agentProblems(parsed: ParsedSettings<typeof agentSettings>): rea
   if (collector !== undefined && !isCollectorUrl(collector)) complain('collector', 'must be http://host:port or https://host:port')
   if (topic !== undefined && !isTopicName(topic)) complain('topic', 'must have 1 to 200 of a-z A-Z 0-9 . _ - and not begin with a dot')
   for (const glob of files ?? []) if (!glob.startsWith('/')) complain('files', `${glob} must begin with a slash`)
-  if (lineBytesMax !== undefined && batchBytesMax !== undefined && lineBytesMax + RECORD_BYTES_EXTRA > batchBytesMax) {
-    complain('lineBytesMax', 'must be at least 16KiB below batchBytesMax, so that one line always fits a batch')
+  for (const problem of labelProblems(values.labels ?? {})) complain('labels', problem)
+  const extraBytes = RECORD_BYTES_EXTRA + (encodeLabels(values.labels ?? {})?.length ?? 0)
+  if (lineBytesMax !== undefined && batchBytesMax !== undefined && lineBytesMax + extraBytes > batchBytesMax) {
+    complain('lineBytesMax', `must be at least ${extraBytes === RECORD_BYTES_EXTRA ? '16KiB' : '16KiB and the labels'} below batchBytesMax, so that one line always fits a batch`)
   }
   if (lingerMs !== undefined && lingerMsMax !== undefined && lingerMs > lingerMsMax) complain('lingerMs', 'must not be over lingerMsMax')
   if (memory !== undefined && batchBytesMax !== undefined && memory < 4 * batchBytesMax) complain('memory', 'must be at least four times batchBytesMax')
@@ -125,6 +131,7 @@ export function parseAddress(text: string): { host: string; port: number } | und
 }
 
 export function agentConfig(values: AgentSettings, hostName: string): AgentConfig {
+  const labels = encodeLabels(values.labels)
   return {
     collectorUrl: values.collector.replace(/\/$/, ''),
     inputs: [
@@ -135,6 +142,7 @@ export function agentConfig(values: AgentSettings, hostName: string): AgentConfi
         startAt: values.startAt,
         ignoreOlderMs: values.ignoreOlder,
         followSymlinks: values.followSymlinks,
+        ...(labels === undefined ? {} : { labels }),
       },
     ],
     agentId: values.agentId ?? hostName,

@@ -35,15 +35,13 @@ export interface TurnOptions {
 /** `file.cursor` is moved when the outcome is `framed`; the caller keeps the file from being read twice at a time. */
 export async function readTurn(file: SourceFile, cursor: ReadCursor, options: TurnOptions): Promise<TurnOutcome> {
   const { slot, batcher } = options
-  const start: TurnStart = { ...cursor.start, identity: cursor.stream.identity, path: pathOf(file, cursor) }
+  const start: TurnStart = { ...cursor.start, identity: cursor.stream.identity, path: pathOf(file, cursor), labels: file.input.labels }
   const overlap = Math.min(TAIL_BYTES_MAX, start.position)
   const wantsFinal = file.wantsFinal
-  const length = slot.window.length
-  const count = await readFully(options.handle, slot.window, { position: start.position - overlap, length })
+  const { count, isAtEnd } = await readWindow(options.handle, slot.window, { position: start.position - overlap, overlap })
   if (count < overlap) return { kind: 'changed', how: 'shrunk' }
   if (!tailHash(slot.window.subarray(0, overlap)).equals(start.tailHash)) return { kind: 'changed', how: 'rewritten' }
   const fresh = count - overlap
-  const isAtEnd = count < length
   const bytes: TurnBytes = { slot, overlap, fresh, isFinal: wantsFinal && isAtEnd, timestampMs: options.nowMs() }
   const framed = batcher.frame(start, bytes)
   if (isAtEnd) file.size = start.position + fresh
@@ -53,6 +51,21 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
   cursor.start = next
   const partialBytes = start.position + fresh - next.position
   return { kind: 'framed', start, bytes, framed, hasMore: !isAtEnd || framed.isFull, partialBytes }
+}
+
+/**
+ * Fills the window as far as one read goes past the overlap. A second read might find the file truncated and refilled,
+ * and its bytes would be joined to those of the file before; the overlap, which is compared, may come in pieces.
+ */
+async function readWindow(handle: FileHandle, window: Buffer, range: { position: number; overlap: number }): Promise<{ count: number; isAtEnd: boolean }> {
+  const { position, overlap } = range
+  let count = await readFully(handle, window, { position, length: overlap === 0 ? 0 : overlap - 1 })
+  const length = window.length - count
+  const rest = await handle.read(window, { offset: count, length, position: position + count })
+  count += rest
+  if (rest === length) return { count, isAtEnd: false }
+  const isAtEnd = count < overlap || (await handle.read(Buffer.alloc(1), { offset: 0, length: 1, position: position + count })) === 0
+  return { count, isAtEnd }
 }
 
 /** The first batch bears the path of the record key: the collector learns it from there. Later ones bear the path of now. */

@@ -27,6 +27,7 @@
 import { ByteReader, varintSize, writeVarint } from './bytes.ts'
 import { crc32c } from './crc32c.ts'
 import { AppError, assert } from './errors.ts'
+import { LABELS_HEADER_KEY } from './labels.ts'
 import { decodeSourceHeader, EOF_HEADER_KEY, PART_HEADER_KEY, SOURCE_HEADER_KEY, type SourceHeader } from './source-header.ts'
 import { toOffset, type Offset } from './types.ts'
 import { parseFrame, type Zstd } from './zstd.ts'
@@ -145,10 +146,11 @@ export function decodeRecords(batch: Buffer, zstd: Zstd, contentBytesMax: number
   return zstd.decompressSync(recordsOf(batch), contentBytesMax)
 }
 
-/** Key and `tr` header of a batch's first record, as copies or views; undefined where the record has none. */
+/** Key, `tr` header and labels of a batch's first record, as copies or views; undefined where the record has none. */
 export interface FirstRecord {
   readonly key: Buffer | undefined
   readonly sourceHeader: Buffer | undefined
+  readonly labels: Buffer | undefined
 }
 
 /**
@@ -181,9 +183,9 @@ function holdsFirstRecord(raw: Buffer): boolean {
 
 function firstRecord(raw: Buffer): FirstRecord {
   const cursor = new RecordCursor(raw)
-  if (!cursor.next()) return { key: undefined, sourceHeader: undefined }
+  if (!cursor.next()) return { key: undefined, sourceHeader: undefined, labels: undefined }
   const key = cursor.keyStart < 0 ? undefined : raw.subarray(cursor.keyStart, cursor.keyEnd)
-  return { key, sourceHeader: cursor.header(SOURCE_HEADER_KEY) }
+  return { key, sourceHeader: cursor.header(SOURCE_HEADER_KEY), labels: cursor.header(LABELS_HEADER_KEY) }
 }
 
 /** What follows a record's value in its source file. */
@@ -266,15 +268,17 @@ export class RecordCursor {
   }
 }
 
-const partHeader = markHeader(PART_HEADER_KEY)
-const eofHeader = markHeader(EOF_HEADER_KEY)
+const noValue = Buffer.alloc(0)
+const partHeader = encodeHeader(PART_HEADER_KEY, noValue)
+const eofHeader = encodeHeader(EOF_HEADER_KEY, noValue)
 
-/** A header with an empty value. */
-function markHeader(key: string): Buffer {
-  const out = Buffer.alloc(varintSize(key.length) + key.length + 1)
-  const at = writeVarint(out, 0, key.length)
-  out.write(key, at, 'latin1')
-  return out // the last byte is varint 0: a value of no bytes
+function encodeHeader(key: string, value: Buffer): Buffer {
+  const out = Buffer.alloc(varintSize(key.length) + key.length + varintSize(value.length) + value.length)
+  let at = writeVarint(out, 0, key.length)
+  at += out.write(key, at, 'latin1')
+  at = writeVarint(out, at, value.length)
+  out.set(value, at)
+  return out
 }
 
 /**
@@ -286,6 +290,7 @@ export class RecordsBuilder {
   private readonly buffer: Buffer
   private readonly key: Buffer
   private readonly sourceHeaderBytes: number
+  private readonly labelsHeader: Buffer | undefined
   private at = 0
   private sourceHeaderAt = 0
   private baseTimestampMs = 0
@@ -294,13 +299,14 @@ export class RecordsBuilder {
 
   /**
    * `capacity`: bytes of the records section, at most. `key`: the record key of every record. `sourceHeaderBytes`:
-   * size of the `tr` header of the first record, 0 for none. `buffer`: memory of the caller's to build in, of at least
+   * size of the `tr` header of the first record, 0 for none. `labels`: encoded labels, for the first record. `buffer`: memory of the caller's to build in, of at least
    * `capacity` bytes, so that builders of many keys share a few buffers.
    */
-  constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number; buffer?: Buffer }) {
+  constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number; labels?: Buffer | undefined; buffer?: Buffer }) {
     this.buffer = options.buffer?.subarray(0, options.capacity) ?? Buffer.allocUnsafe(options.capacity)
     this.key = options.key
     this.sourceHeaderBytes = options.sourceHeaderBytes
+    this.labelsHeader = options.labels === undefined ? undefined : encodeHeader(LABELS_HEADER_KEY, options.labels)
   }
 
   get count(): number {
@@ -354,6 +360,7 @@ export class RecordsBuilder {
     if (this.records === 0 && this.sourceHeaderBytes > 0) {
       bytes += 1 + SOURCE_HEADER_KEY.length + varintSize(this.sourceHeaderBytes) + this.sourceHeaderBytes
     }
+    if (this.records === 0 && this.labelsHeader !== undefined) bytes += this.labelsHeader.length
     if (mark === 'part') bytes += partHeader.length
     if (mark === 'eof') bytes += eofHeader.length
     return bytes
@@ -362,13 +369,18 @@ export class RecordsBuilder {
   private writeHeaders(start: number, mark: RecordMark): number {
     const { buffer } = this
     const hasSource = this.records === 0 && this.sourceHeaderBytes > 0
-    let at = writeVarint(buffer, start, (hasSource ? 1 : 0) + (mark === 'newline' ? 0 : 1))
+    const labels = this.records === 0 ? this.labelsHeader : undefined
+    let at = writeVarint(buffer, start, (hasSource ? 1 : 0) + (labels === undefined ? 0 : 1) + (mark === 'newline' ? 0 : 1))
     if (hasSource) {
       at = writeVarint(buffer, at, SOURCE_HEADER_KEY.length)
       at += buffer.write(SOURCE_HEADER_KEY, at, 'latin1')
       at = writeVarint(buffer, at, this.sourceHeaderBytes)
       this.sourceHeaderAt = at
       at += this.sourceHeaderBytes
+    }
+    if (labels !== undefined) {
+      buffer.set(labels, at)
+      at += labels.length
     }
     if (mark === 'newline') return at
     const header = mark === 'part' ? partHeader : eofHeader

@@ -1,6 +1,7 @@
 /**
  * The `tr` header: where the bytes of a batch came from. It rides on the first record of every sealed batch, so that
- * the collector's table of positions is a fold over the log and can never disagree with it.
+ * the collector's table of positions is a fold over the log and can never disagree with it. Static labels of the input
+ * stand beside it, in a header of their own (labels.ts).
  *
  * Version 1, big-endian, strings as u16 length + UTF-8. The part up to `path` has a size that is known when a batch is
  * begun; the rest is filled in when it is sealed.

@@ -323,6 +323,8 @@ export const queryRecordSchema = v.object({
   line: v.string(),
   b64: v.optional(v.string()),
   mark: v.optional(v.picklist(['part', 'eof'])),
+  /** Static labels of the agent's input. */
+  labels: v.optional(v.record(v.string(), v.string())),
   /** A neighbour of a match, asked for by before/after. */
   context: v.optional(v.literal(true)),
 })

@@ -31,6 +31,8 @@ export interface SealedBatchOptions {
   readonly level?: number
   /** Bytes of the file before this, its first batch: left out on purpose. */
   readonly skipped?: Buffer
+  /** Header `tr.labels` of the first record, as it is. */
+  readonly labels?: Buffer
 }
 
 export interface SealedBatch {
@@ -90,15 +92,15 @@ interface SealInput {
   readonly bytes: Buffer
   readonly source: SourceHeader | undefined
   readonly key: string
-  readonly options: { readonly zstd: Zstd; readonly timestampMs?: number; readonly level?: number }
+  readonly options: { readonly zstd: Zstd; readonly timestampMs?: number; readonly level?: number; readonly labels?: Buffer }
 }
 
 function seal({ bytes, source, key, options }: SealInput): { batch: Buffer; recordCount: number } {
   let lineCount = 1
   for (const byte of bytes) if (byte === 0x0a) lineCount += 1
   const sourceHeaderBytes = source === undefined ? 0 : sourceHeaderSize(source)
-  const capacity = bytes.length + lineCount * (Buffer.byteLength(key) + 64) + sourceHeaderBytes
-  const builder = new RecordsBuilder({ capacity, key: Buffer.from(key), sourceHeaderBytes })
+  const capacity = bytes.length + lineCount * (Buffer.byteLength(key) + 64) + sourceHeaderBytes + (options.labels?.length ?? 0)
+  const builder = new RecordsBuilder({ capacity, key: Buffer.from(key), sourceHeaderBytes, labels: options.labels })
   const timestampMs = options.timestampMs ?? Date.UTC(2026, 0, 1)
   for (let at = 0; at < bytes.length; ) {
     const newline = bytes.indexOf(0x0a, at)

@@ -11,6 +11,7 @@ export const filterOptions: readonly OptionSpec[] = [
   { flags: '-U, --until <time>', kind: 'text', help: 'arrived before; the same forms' },
   { flags: '--host <glob>', kind: 'text', help: 'only lines of these hosts' },
   { flags: '--path <glob>', kind: 'text', help: 'only lines of these files; ** crosses folders' },
+  { flags: '--label <name=value>', kind: 'list', help: 'only lines with this label of their input; several must all be there' },
   { flags: '-e, --pattern <pattern>', kind: 'list', help: 'a pattern; several mean any of them' },
   { flags: '-E, --regex', kind: 'flag', help: 'patterns are regular expressions (RE2), not plain text' },
   { flags: '-w, --word', kind: 'flag', help: 'match whole words only' },
@@ -48,5 +49,6 @@ export function filterValues(input: CommandInput, context: FilterContext): Query
     until: untilMs,
     host: input.text('host'),
     path: input.text('path'),
+    label: input.list('label'),
   }
 }

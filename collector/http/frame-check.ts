@@ -4,10 +4,11 @@
  *
  * Always: envelope, topic name, sizes, CRC-32C, codec, attributes, counts, one zstd frame under the cap, the `tr` header
  * equal to the envelope, stream id and producer id as they follow from its fields, key and header name one host, the
- * host is the sender's. Sampled, since it costs a whole decompression: every record and the source bytes' hash.
+ * host is the sender's, labels are few and small. Sampled, since it costs a whole decompression: every record and the source bytes' hash.
  */
 import { AppError } from '../../shared/errors.ts'
 import { sha256Prefix, streamId, tailHash } from '../../shared/hashes.ts'
+import { decodeLabels, LABELS_HEADER_KEY } from '../../shared/labels.ts'
 import { checkBatch, decodeRecords, producerOf, readFirstRecord, RecordCursor, type BatchHeader } from '../../shared/record-batch.ts'
 import { decodeSourceHeader, SOURCE_HEADER_KEY, TAIL_BYTES_MAX, type SourceHeader } from '../../shared/source-header.ts'
 import { checkTopicName, decodeEnvelope, splitRecordKey, wireLimits, type BatchFrame } from '../../shared/wire.ts'
@@ -46,6 +47,7 @@ export function checkFrame(frame: BatchFrame, context: FrameContext): CheckedFra
   if (!first.sourceHeader.equals(envelope.sourceHeader)) {
     throw new AppError('ENVELOPE_MISMATCH', 'the envelope differs from the tr header inside the batch')
   }
+  if (first.labels !== undefined) decodeLabels(first.labels)
   const source = decodeSourceHeader(first.sourceHeader)
   checkSource(source, { topic, header, key: first.key })
   checkIdentity(context.caller, source)
@@ -88,6 +90,7 @@ function checkContent(batch: Buffer, { source, header, zstd }: { source: SourceH
     key ??= recordKey
     if (!recordKey.equals(key)) throw new AppError('INVALID_RECORD', `record ${count} has another key than the first`)
     if (count > 0 && cursor.header(SOURCE_HEADER_KEY) !== undefined) throw new AppError('INVALID_RECORD', `record ${count} has a tr header`)
+    if (count > 0 && cursor.header(LABELS_HEADER_KEY) !== undefined) throw new AppError('INVALID_RECORD', `record ${count} has a header ${LABELS_HEADER_KEY}: only the first one may`)
     mark = cursor.mark()
     pieces.push(raw.subarray(cursor.valueStart, cursor.valueEnd))
     if (mark === 'newline') pieces.push(NEWLINE)

@@ -6,6 +6,7 @@
  * Columns instead of objects: a batch may hold a hundred thousand rows. One instance is filled again for each batch.
  */
 import { AppError } from '../../shared/errors.ts'
+import { decodeLabels, LABELS_HEADER_KEY, type Labels } from '../../shared/labels.ts'
 import { RecordCursor, type RecordMark } from '../../shared/record-batch.ts'
 import type { RecordMatcher } from './record-matcher.ts'
 import type { ScanTask, ScanUnit } from './scan-types.ts'
@@ -17,6 +18,8 @@ export class BatchRows {
   count = 0
   /** All rows have the same key. */
   hasOneSource = false
+  /** Labels of all rows as JSON, '' where there are none. */
+  labelsJson = ''
   readonly offsets: number[] = []
   readonly timestampsMs: number[] = []
   /** Running maximum of the timestamp inside this batch. */
@@ -27,6 +30,8 @@ export class BatchRows {
   readonly keyStarts: number[] = []
   readonly keyEnds: number[] = []
   readonly marks: RecordMark[] = []
+  /** Neighbouring batches mostly have the same. */
+  private lastLabels: { readonly header: Buffer; readonly labels: Labels | undefined } | undefined
   private readonly task: ScanTask
   private readonly matcher: RecordMatcher
   private readonly decider: SourceDecider
@@ -47,6 +52,9 @@ export class BatchRows {
     const { baseOffset, baseTimestampMs, lastOffsetDelta } = batch.header
     const sealed = isSealed(batch.header)
     this.hasOneSource = sealed
+    const labels = sealed ? this.labelsOf(raw) : undefined
+    this.labelsJson = labels === undefined ? '' : JSON.stringify(labels)
+    if (!this.decider.admitsLabels(labels)) return
     if (sealed && !this.decider.admits(firstRecordKey(raw) ?? Buffer.alloc(0))) return
     matcher.begin(raw)
     const canStop = !task.match.invert && !this.hasContext
@@ -70,6 +78,16 @@ export class BatchRows {
       if (isMatch || this.hasContext) this.push(cursor, { offset, timestampMs, maxMs, isMatch, valueStart, valueEnd })
     }
     if (this.hasContext && sealed) this.keepNeighbours()
+  }
+
+  /** Batches that came another way than through our ingest may bear anything under that name. */
+  private labelsOf(raw: Buffer): Labels | undefined {
+    const first = new RecordCursor(raw)
+    const header = first.next() ? first.header(LABELS_HEADER_KEY) : undefined
+    if (header === undefined) return undefined
+    if (this.lastLabels?.header.equals(header) === true) return this.lastLabels.labels
+    this.lastLabels = { header: Buffer.from(header), labels: readLabels(header) }
+    return this.lastLabels.labels
   }
 
   private push(cursor: RecordCursor, row: { offset: number; timestampMs: number; maxMs: number; isMatch: boolean; valueStart: number; valueEnd: number }): void {
@@ -115,6 +133,15 @@ export class BatchRows {
     }
     this.isMatch[to] = this.isMatch[from] ?? false
     this.marks[to] = this.marks[from] ?? 'newline'
+  }
+}
+
+function readLabels(header: Buffer): Labels | undefined {
+  try {
+    return decodeLabels(header)
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'INVALID_RECORD') return undefined
+    throw error
   }
 }
 

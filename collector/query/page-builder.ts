@@ -25,6 +25,7 @@ export class PageBuilder {
   private readonly sources = new Map<string, number>()
   private sourceText = ''
   private sourceKey: string | undefined
+  private sourceLabels = ''
   private sourceAt = 0
   /** For this batch. */
   private isSourceSet = false
@@ -104,10 +105,11 @@ export class PageBuilder {
     this.isSourceSet = true
     const start = rows.keyStarts[at] ?? -1
     const key = start < 0 ? '' : rows.raw.toString('utf8', start, rows.keyEnds[at])
-    if (key === this.sourceKey) return
+    if (key === this.sourceKey && rows.labelsJson === this.sourceLabels) return
+    this.sourceLabels = rows.labelsJson
     const { host, path } = splitRecordKey(key)
     this.sourceKey = key
-    this.sourceText = `,"host":${JSON.stringify(host)},"path":${JSON.stringify(path)},"line":`
+    this.sourceText = `,"host":${JSON.stringify(host)},"path":${JSON.stringify(path)}${rows.labelsJson === '' ? '' : `,"labels":${rows.labelsJson}`},"line":`
     if (!this.hasContext) return
     const known = this.sources.get(key)
     this.sourceAt = known ?? this.sources.size

@@ -3,10 +3,11 @@
  * that a misspelt filter never answers with everything.
  */
 import { AppError } from '../../shared/errors.ts'
+import { labelLimits } from '../../shared/labels.ts'
 import { parseCursor } from './cursor.ts'
 import { queryLimits, type MatchSpec, type QuerySpec, type SourceSpec, type TailSpec } from './query-spec.ts'
 
-const SHARED_NAMES = ['topic', 'pattern', 'mode', 'word', 'ignoreCase', 'invert', 'host', 'path', 'partition', 'from', 'before', 'after', 'last']
+const SHARED_NAMES = ['topic', 'pattern', 'mode', 'word', 'ignoreCase', 'invert', 'host', 'path', 'label', 'partition', 'from', 'before', 'after', 'last']
 const QUERY_NAMES = [...SHARED_NAMES, 'since', 'until', 'limit', 'reverse', 'count']
 const TAIL_NAMES = [...SHARED_NAMES, 'holdMs']
 const HOLD_MS = 500
@@ -60,7 +61,7 @@ function parseFilters(parameters: URLSearchParams): Filters {
       ignoreCase: parseFlag(parameters, 'ignoreCase'),
       invert: parseFlag(parameters, 'invert'),
     },
-    source: { hosts: globs(parameters, 'host'), paths: globs(parameters, 'path') },
+    source: { hosts: globs(parameters, 'host'), paths: globs(parameters, 'path'), labels: parseLabels(parameters.getAll('label')) },
     partitions: parsePartitions(parameters.getAll('partition')),
     before: parseCount(parameters, 'before', queryLimits.contextLines) ?? 0,
     after: parseCount(parameters, 'after', queryLimits.contextLines) ?? 0,
@@ -84,6 +85,16 @@ function globs(parameters: URLSearchParams, name: string): string[] {
   if (values.length > queryLimits.globs) throw invalid(`${values.length} values of ${name} are over ${queryLimits.globs}`)
   if (values.includes('')) throw invalid(`${name} is empty`)
   return values
+}
+
+/** `name=value`, repeated. */
+function parseLabels(values: readonly string[]): [string, string][] {
+  if (values.length > labelLimits.count) throw invalid(`${values.length} labels are over ${labelLimits.count}`)
+  return values.map((pair) => {
+    const equals = pair.indexOf('=')
+    if (equals < 1) throw invalid(`label ${JSON.stringify(pair.slice(0, 60))} is not name=value`)
+    return [pair.slice(0, equals), pair.slice(equals + 1)]
+  })
 }
 
 function parseMode(value: string | undefined): MatchSpec['mode'] {

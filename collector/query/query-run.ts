@@ -1,4 +1,5 @@
 /** One running query: what it asks, the ranges it was pinned to, and what it has cost so far. */
+import { isSourceFiltered } from './source-decider.ts'
 import type { ReadableLog } from '../storage/topic-log.ts'
 import { backwardPages } from './backward-scan.ts'
 import { forwardPages } from './forward-scan.ts'
@@ -63,7 +64,7 @@ export function scanContext(run: QueryRun, partitions: number, choice: ScanChoic
     pageBytes: Math.min(sizes.pageBytesMax, Math.max(sizes.pageBytesMin, share)),
     // Without context a row is a match, and of one partition never more than the limit are needed.
     pageRows: Math.max(1, Math.min(sizes.pageRowsMax, filters.before + filters.after > 0 ? Infinity : (choice.limit ?? Infinity))),
-    countsWholeBatches: choice.want === 'count' && matchesEverything(filters.match) && filters.source.hosts.length + filters.source.paths.length === 0,
+    countsWholeBatches: choice.want === 'count' && matchesEverything(filters.match) && !isSourceFiltered(filters.source),
   }
 }
 

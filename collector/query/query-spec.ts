@@ -24,6 +24,8 @@ export interface SourceSpec {
   /** Globs, any of them; none = every host. */
   readonly hosts: readonly string[]
   readonly paths: readonly string[]
+  /** Name and value; all of them must be there, as they are. Absent = any labels, or none. */
+  readonly labels?: readonly (readonly [name: string, value: string])[]
 }
 
 export interface QuerySpec {

@@ -117,6 +117,8 @@ function badFrames(): Readonly<Record<string, readonly [code: string, frame: Buf
     'a byte behind the zstd frame': ['CORRUPT_MESSAGE', frameOf(withFrame(good, Buffer.concat([zstdFrameOf(good), Buffer.alloc(1)])))],
     'a bomb': ['MESSAGE_TOO_LARGE', frameOf(withFrame(good, bomb))],
     'another codec': ['UNSUPPORTED_COMPRESSION', frameOf(altered(good, (batch) => batch.writeUInt16BE(1, 21)))],
+    'labels that are not an object of strings': ['INVALID_RECORD', frameOf(sealedBatch({ zstd, labels: Buffer.from('{"env":7}') }))],
+    'more labels than may be': ['INVALID_RECORD', frameOf(sealedBatch({ zstd, labels: Buffer.from(JSON.stringify(Object.fromEntries(Array.from({ length: 17 }, (_, at) => [`l${at}`, ''])))) }))],
     'a transactional batch': ['INVALID_RECORD', frameOf(altered(good, (batch) => batch.writeUInt16BE(4 | 0x10, 21)))],
     'more records than it says': ['INVALID_RECORD', frameOf(altered(good, (batch) => { batch.writeInt32BE(1, 23); batch.writeInt32BE(2, 57) }))],
     'a count of records below zero': ['INVALID_RECORD', frameOf(altered(good, (batch) => batch.writeInt32BE(-5, 57)))],
