@@ -5,12 +5,13 @@
  * `append` answers when the record is durable; calls at the same time share a sync. `note` is for facts whose loss costs
  * only work. A torn tail (the crash fell into an append) is dropped. Damage in the middle is set aside as
  * `journal.damaged-<ms>` and what stands behind it is kept: a lost record means a step done again, which every step
- * bears. After a failed sync nothing is written any more: only a restart knows what the disk holds.
+ * bears. After a failed sync nothing is written any more; each start writes the journal anew, so that nothing rests on
+ * what only the page cache holds.
  *
  * Compaction writes the state to `journal.new`, syncs, renames over `journal`, syncs the directory: a crash in between
  * leaves the old one.
  */
-import { AppError, assert } from '../../shared/errors.ts'
+import { AppError, assert, errnoOf } from '../../shared/errors.ts'
 import type { FileHandle, FileSystem, Log, System } from '../../shared/system.ts'
 import type { Offset } from '../../shared/types.ts'
 import { applyRecord, decodeFrame, emptyState, encodeFrame, partitionName, snapshotRecords, type ExportedSegment, type ExportState, type JournalRecord } from './journal-format.ts'
@@ -44,10 +45,20 @@ export async function openJournal(system: Pick<System, 'fs' | 'clock' | 'log'>, 
     system.log.error('the export journal was damaged in the middle', { path, keptAs: aside, ranges: damagedRanges })
   }
   const journal = new Journal(fs, system.log, { directory, path, state, fileBytes: bytes.length })
-  // Appending behind a torn tail would hide what is appended.
-  if (!isWhole || bytes.length === 0) await journal.compact()
-  else await journal.reopen()
+  // What was read may stand in the page cache only, for good if a sync had failed: a fresh file is surely on the disk.
+  // And appending behind a torn tail would hide what is appended.
+  try {
+    await journal.compact()
+  } catch (error) {
+    if (!isWhole || bytes.length === 0 || !isDiskFull(error)) throw error
+    system.log.warn('no room to write the export journal anew, the old one is used as it is', { path })
+    await journal.reopen()
+  }
   return journal
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof AppError ? error.code === 'DISK_FULL' : errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT'
 }
 
 async function readJournal(fs: FileSystem, path: string): Promise<Buffer> {
@@ -194,11 +205,20 @@ export class Journal {
     try {
       await writeAll(this.file, bytes, this.fileBytes)
     } catch (error) {
-      // Nothing counts until `fileBytes` moves: the next group is written over these bytes.
+      await this.cutBack(this.file)
       throw error instanceof AppError ? error : new AppError('DISK_FULL', `cannot write ${this.path}`, { cause: error })
     }
     if (group.some((each) => each.isSynced)) await this.sync(this.file)
     this.fileBytes += bytes.length
+  }
+
+  /** Records that were refused must not come back behind shorter ones that are written over them. */
+  private async cutBack(file: FileHandle): Promise<void> {
+    try {
+      await file.truncate(this.fileBytes)
+    } catch (error) {
+      throw this.fail(`cannot cut ${this.path} back to its last good byte`, error)
+    }
   }
 
   private async sync(file: FileHandle): Promise<void> {
