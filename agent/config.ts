@@ -2,17 +2,30 @@
  * Settings of the agent: the table that the YAML reader and the flags are made of, and the typed config that everything
  * else sees. Rules between keys are checked here; reading the file is main.ts's.
  */
-import { encodeLabels, labelProblems } from '../shared/labels.ts'
-import { inFileOrder, soundValues, type ParsedSettings, type SettingProblem, type SettingTable, type SettingValues } from '../shared/settings.ts'
+import { assert } from '../shared/errors.ts'
+import { encodeLabels, labelProblems, type Labels } from '../shared/labels.ts'
+import { inFileOrder, inSection, soundValues, type ParsedSettings, type SettingProblem, type SettingSection, type SettingTable, type SettingValues } from '../shared/settings.ts'
 import { AGENT_ADMIN_PORT, isTopicName, wireLimits } from '../shared/wire.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
 
-export const agentSettings = {
-  collector: { kind: 'string', required: true, help: 'address of the collector, such as http://127.0.0.1:4280' },
+/** What may differ between the inputs of one agent. What an input does not set is as it is at the top. */
+const inputSettings = {
   topic: { kind: 'string', required: true, help: 'topic that the lines go to' },
   files: { kind: 'list', required: true, help: 'globs of the files to follow; ** spans directories' },
+  exclude: { kind: 'list', help: 'globs of files to leave alone' },
+  startAt: { kind: 'choice', choices: ['beginning', 'end'], help: 'where files begin that are unknown to the collector' },
+  ignoreOlder: { kind: 'duration', min: 1000, help: 'leave unknown files alone that were not written for so long' },
+  followSymlinks: { kind: 'boolean', help: 'follow symbolic links to files and directories' },
+  labels: { kind: 'map', help: 'more static labels' },
+} as const satisfies SettingTable
+
+export const agentSettings = {
+  collector: { kind: 'string', required: true, help: 'address of the collector, such as http://127.0.0.1:4280' },
+  topic: { kind: 'string', required: true, unless: 'inputs', help: 'topic that the lines go to' },
+  files: { kind: 'list', required: true, unless: 'inputs', help: 'globs of the files to follow; ** spans directories' },
+  inputs: { kind: 'sections', table: inputSettings, help: 'several topics: a list of maps with topic, files, and what of exclude, startAt, ignoreOlder, followSymlinks, labels differs' },
   exclude: {
     kind: 'list',
     default: ['*.gz', '*.zst', '*.xz', '*.bz2', '*.journal', '*.journal~', 'wtmp', 'btmp', 'lastlog'],
@@ -96,12 +109,16 @@ export function agentProblems(parsed: ParsedSettings<typeof agentSettings>): rea
   const complain = (key: string, message: string): void => {
     problems.push({ line: parsed.lines.get(key), key, message })
   }
-  const { collector, topic, files, lineBytesMax, batchBytesMax, lingerMs, lingerMsMax, memory } = values
+  const { collector, lineBytesMax, batchBytesMax, lingerMs, lingerMsMax, memory } = values
   if (collector !== undefined && !isCollectorUrl(collector)) complain('collector', 'must be http://host:port or https://host:port')
-  if (topic !== undefined && !isTopicName(topic)) complain('topic', 'must have 1 to 200 of a-z A-Z 0-9 . _ - and not begin with a dot')
-  for (const glob of files ?? []) if (!glob.startsWith('/')) complain('files', `${glob} must begin with a slash`)
-  for (const problem of labelProblems(values.labels ?? {})) complain('labels', problem)
-  const extraBytes = RECORD_BYTES_EXTRA + (encodeLabels(values.labels ?? {})?.length ?? 0)
+  checkInput(values, complain)
+  const { inputs } = parsed.values
+  for (const key of ['topic', 'files'] as const) {
+    if (inputs.length > 0 && (values[key]?.length ?? 0) > 0) complain(key, 'goes into each of the inputs where there are inputs')
+  }
+  for (const [at, input] of inputs.entries()) problems.push(...inputProblems(input, values.labels ?? {}).map((problem) => inSection(`inputs[${at}]`, problem)))
+  const labels = [values.labels ?? {}, ...inputs.map((input) => ({ ...values.labels, ...input.values.labels }))]
+  const extraBytes = RECORD_BYTES_EXTRA + Math.max(...labels.map((each) => encodeLabels(each)?.length ?? 0))
   if (lineBytesMax !== undefined && batchBytesMax !== undefined && lineBytesMax + extraBytes > batchBytesMax) {
     complain('lineBytesMax', `must be at least ${extraBytes === RECORD_BYTES_EXTRA ? '16KiB' : '16KiB and the labels'} below batchBytesMax, so that one line always fits a batch`)
   }
@@ -112,6 +129,27 @@ export function agentProblems(parsed: ParsedSettings<typeof agentSettings>): rea
   if (values.host !== undefined && values.host.includes(':')) complain('host', 'must not hold a colon')
   if (values.admin !== undefined && values.admin !== 'off' && parseAddress(values.admin) === undefined) complain('admin', 'must be host:port or off')
   return inFileOrder(problems)
+}
+
+type Input = SettingSection<typeof inputSettings>
+
+function checkInput({ topic, files, labels }: { topic?: string | undefined; files?: readonly string[]; labels?: Labels }, complain: (key: string, message: string) => void): void {
+  if (topic !== undefined && !isTopicName(topic)) complain('topic', 'must have 1 to 200 of a-z A-Z 0-9 . _ - and not begin with a dot')
+  for (const glob of files ?? []) if (!glob.startsWith('/')) complain('files', `${glob} must begin with a slash`)
+  for (const problem of labelProblems(labels ?? {})) complain('labels', problem)
+}
+
+/** With keys of the input. Its labels are looked at together with those of the top. */
+function inputProblems(input: Input, labels: Labels): SettingProblem[] {
+  const problems: SettingProblem[] = []
+  const complain = (key: string, message: string): void => {
+    problems.push({ line: input.lines.get(key) ?? input.line, key, message })
+  }
+  const values = soundValues(input)
+  const own = values.labels ?? {}
+  const isFine = labelProblems(own).length === 0 && labelProblems(labels).length === 0
+  checkInput({ ...values, labels: isFine ? { ...labels, ...own } : own }, complain)
+  return problems
 }
 
 /** Key, headers and lengths around a line's bytes. */
@@ -131,20 +169,11 @@ export function parseAddress(text: string): { host: string; port: number } | und
 }
 
 export function agentConfig(values: AgentSettings, hostName: string): AgentConfig {
-  const labels = encodeLabels(values.labels)
+  const { topic } = values
+  assert(topic !== undefined || values.inputs.length > 0, 'settings without problems have a topic or inputs')
   return {
     collectorUrl: values.collector.replace(/\/$/, ''),
-    inputs: [
-      {
-        topic: values.topic,
-        files: values.files,
-        exclude: values.exclude,
-        startAt: values.startAt,
-        ignoreOlderMs: values.ignoreOlder,
-        followSymlinks: values.followSymlinks,
-        ...(labels === undefined ? {} : { labels }),
-      },
-    ],
+    inputs: topic === undefined ? values.inputs.map((input) => inputOf(input, values)) : [inputConfig({ ...values, topic })],
     agentId: values.agentId ?? hostName,
     host: values.host ?? hostName,
     lineBytesMax: values.lineBytesMax,
@@ -163,4 +192,31 @@ export function agentConfig(values: AgentSettings, hostName: string): AgentConfi
     isOnce: values.once,
     isReship: values.reship,
   }
+}
+
+type InputValues = Pick<AgentSettings, 'files' | 'exclude' | 'startAt' | 'ignoreOlder' | 'followSymlinks' | 'labels'> & { readonly topic: string }
+
+function inputConfig(values: InputValues): InputConfig {
+  const labels = encodeLabels(values.labels)
+  return {
+    topic: values.topic,
+    files: values.files,
+    exclude: values.exclude,
+    startAt: values.startAt,
+    ignoreOlderMs: values.ignoreOlder,
+    followSymlinks: values.followSymlinks,
+    ...(labels === undefined ? {} : { labels }),
+  }
+}
+
+function inputOf({ values, lines }: Input, top: AgentSettings): InputConfig {
+  return inputConfig({
+    topic: values.topic,
+    files: values.files,
+    exclude: lines.has('exclude') ? values.exclude : top.exclude,
+    startAt: values.startAt ?? top.startAt,
+    ignoreOlder: values.ignoreOlder ?? top.ignoreOlder,
+    followSymlinks: lines.has('followSymlinks') ? values.followSymlinks : top.followSymlinks,
+    labels: { ...top.labels, ...values.labels },
+  })
 }

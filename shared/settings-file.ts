@@ -2,22 +2,35 @@
  * The YAML of a settings file: its keys with their lines and raw values, and what is wrong with its form. What a value
  * means is the business of settings.ts.
  */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node, type YAMLMap } from 'yaml'
 import type { SettingProblem, SettingTable } from './settings.ts'
 
 /** What a file or flag holds for one key, before its kind is looked at. */
 export type RawValue = string | boolean | readonly string[] | ReadonlyMap<string, string>
 
 const FILE_CHARACTERS_MAX = 1024 * 1024
+const SECTIONS_MAX = 256
+
+/** The keys of one map of the file: the whole, or one section of it. */
+export type FileKeys = ReadonlyMap<string, FileValue>
+
+export interface FileSection {
+  readonly line: number
+  readonly keys: FileKeys
+  /** With keys of the section, not of the whole. */
+  readonly problems: SettingProblem[]
+}
 
 export interface FileValue {
   readonly line: number
+  /** In the place of `raw`, for a list of sections. */
+  readonly sections?: readonly FileSection[]
   /** undefined when a problem was already reported for it. */
   readonly raw: RawValue | undefined
 }
 
 /** Every known key of the file; what is wrong is added to `problems`. */
-export function readSettingsFile(table: SettingTable, text: string, problems: SettingProblem[]): Map<string, FileValue> {
+export function readSettingsFile(table: SettingTable, text: string, problems: SettingProblem[]): FileKeys {
   const values = new Map<string, FileValue>()
   if (text.length > FILE_CHARACTERS_MAX) {
     problems.push({ line: 1, key: '', message: `the file is longer than ${FILE_CHARACTERS_MAX} characters` })
@@ -37,17 +50,49 @@ export function readSettingsFile(table: SettingTable, text: string, problems: Se
     if (!isScalar(root) || root.value !== null) problems.push({ line: 1, key: '', message: 'the file is not a map of keys and values' })
     return values
   }
+  return keysOf(root, table, { document, lineAt, problems })
+}
+
+interface ReadContext {
+  readonly document: Document
+  readonly lineAt: (position: number) => number
+  readonly problems: SettingProblem[]
+}
+
+function keysOf(root: YAMLMap, table: SettingTable, context: ReadContext): FileKeys {
+  const { document, lineAt, problems } = context
+  const values = new Map<string, FileValue>()
   for (const pair of root.items) {
     const key = isScalar(pair.key) ? String(pair.key.value) : '?'
     const line = lineAt((pair.key as Node).range?.[0] ?? 0)
-    if (!Object.hasOwn(table, key)) {
+    const complain = (message: string): void => {
+      problems.push({ line, key, message })
+    }
+    const setting = Object.hasOwn(table, key) ? table[key] : undefined
+    if (setting === undefined) {
       const meant = nearestKey(key, Object.keys(table))
       problems.push({ line, key, message: meant === undefined ? 'unknown key' : `unknown key; did you mean ${meant}?`, ...(meant === undefined ? {} : { meant }) })
-    } else if (!values.has(key)) {
-      values.set(key, { line, raw: rawOf(document, pair.value, (message) => problems.push({ line, key, message })) })
-    }
+    } else if (values.has(key)) continue
+    else if (setting.kind === 'sections') values.set(key, { line, raw: undefined, sections: sectionsOf(pair.value, setting.table ?? {}, { ...context, complain }) })
+    else values.set(key, { line, raw: rawOf(document, pair.value, complain) })
   }
   return values
+}
+
+function sectionsOf(node: unknown, table: SettingTable, context: ReadContext & { complain: (message: string) => void }): FileSection[] {
+  const { document, lineAt, complain } = context
+  const target = isAlias(node) ? node.resolve(document) : node
+  if (!isSeq(target) || target.items.length === 0) {
+    complain('must be a list of sections, each with keys of its own')
+    return []
+  }
+  if (target.items.length > SECTIONS_MAX) complain(`${target.items.length} sections are over ${SECTIONS_MAX}`)
+  return target.items.slice(0, SECTIONS_MAX).map((item) => {
+    const line = lineAt((item as Node | null)?.range?.[0] ?? 0)
+    const problems: SettingProblem[] = []
+    if (isMap(item)) return { line, keys: keysOf(item, table, { ...context, problems }), problems }
+    return { line, keys: new Map<string, FileValue>(), problems: [{ line, key: '', message: 'is not a map of keys and values' }] }
+  })
 }
 
 function rawOf(document: Document, node: unknown, complain: (message: string) => void): RawValue | undefined {

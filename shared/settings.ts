@@ -7,11 +7,14 @@
  * form) and reading the file.
  */
 import type { Command } from 'commander'
-import { readSettingsFile, type RawValue } from './settings-file.ts'
+import { readSettingsFile, type FileKeys, type FileSection, type RawValue } from './settings-file.ts'
 import { formatBytes, formatDuration, parseBytes, parseDuration } from './units.ts'
 
-/** `bytes`: `64MiB`, B KiB MiB GiB; `duration`: `250ms`, ms s m h d; `list`: YAML sequence, repeated flag. */
-export type SettingKind = 'string' | 'integer' | 'bytes' | 'duration' | 'boolean' | 'list' | 'choice' | 'map'
+/**
+ * `bytes`: `64MiB`, B KiB MiB GiB; `duration`: `250ms`, ms s m h d; `list`: YAML sequence, repeated flag; `sections`: YAML
+ * sequence of maps with keys of their own (`table`), which has no flag.
+ */
+export type SettingKind = 'string' | 'integer' | 'bytes' | 'duration' | 'boolean' | 'list' | 'choice' | 'map' | 'sections'
 
 export interface Setting {
   readonly kind: SettingKind
@@ -23,6 +26,10 @@ export interface Setting {
   readonly max?: number
   /** Whether a list or string must be there. */
   readonly required?: boolean
+  /** Not required where this key is given in its place. */
+  readonly unless?: string
+  /** Keys of each section. */
+  readonly table?: SettingTable
 }
 
 export type SettingTable = Readonly<Record<string, Setting>>
@@ -35,19 +42,23 @@ type TypeOf<S extends Setting> = S['kind'] extends 'integer' | 'bytes' | 'durati
       ? readonly string[]
       : S['kind'] extends 'map'
         ? Readonly<Record<string, string>>
+        : S extends { readonly kind: 'sections'; readonly table: infer T extends SettingTable }
+          ? readonly SettingSection<T>[]
         : S extends { readonly choices: readonly (infer C)[] }
           ? C
           : string
 
-type IsAlwaysThere<S extends Setting> = S extends { readonly required: true }
+type IsAlwaysThere<S extends Setting> = S['kind'] extends 'list' | 'map' | 'boolean' | 'sections'
   ? true
-  : S['kind'] extends 'list' | 'map' | 'boolean'
-    ? true
+  : S extends { readonly required: true }
+    ? S extends { readonly unless: string }
+      ? false
+      : true
     : S extends { readonly default: string | number | boolean }
       ? true
       : false
 
-/** Bytes and durations (in ms) are numbers. Lists and maps are empty when absent, booleans false. */
+/** Bytes and durations (in ms) are numbers. Lists, sections and maps are empty when absent, booleans false. */
 export type SettingValues<T extends SettingTable> = {
   readonly [K in keyof T]: IsAlwaysThere<T[K]> extends true ? TypeOf<T[K]> : TypeOf<T[K]> | undefined
 }
@@ -76,32 +87,67 @@ export interface ParsedSettings<T extends SettingTable> {
   readonly lines: ReadonlyMap<string, number>
 }
 
-type SettingValue = string | number | boolean | readonly string[] | Readonly<Record<string, string>> | undefined
+/** Its problems have keys of the section; the whole has them too, with their place. */
+export interface SettingSection<T extends SettingTable> extends ParsedSettings<T> {
+  readonly line: number
+}
+
+type SettingValue = readonly SettingSection<SettingTable>[] | string | number | boolean | readonly string[] | Readonly<Record<string, string>> | undefined
 
 export function parseSettings<const T extends SettingTable>(table: T, sources: SettingSources): ParsedSettings<T> {
   const problems: SettingProblem[] = []
   const file = readSettingsFile(table, sources.fileText ?? '', problems)
+  return parseKeys(table, { file, flags: sources.flags ?? {}, problems, line: undefined })
+}
+
+interface KeySources {
+  readonly file: FileKeys
+  readonly flags: Readonly<Record<string, unknown>>
+  /** Of the file's form; those of values are added. */
+  readonly problems: SettingProblem[]
+  /** Where the section begins; undefined for the whole, whose keys have flags. */
+  readonly line: number | undefined
+}
+
+function parseKeys<const T extends SettingTable>(table: T, { file, flags, problems, line: sectionLine }: KeySources): ParsedSettings<T> {
   const lines = new Map<string, number>()
   const values: Record<string, SettingValue> = {}
   for (const [key, setting] of Object.entries(table)) {
-    const flag = flagValue(setting, sources.flags?.[key])
+    const flag = flagValue(setting, flags[key])
     const fromFile = file.get(key)
     if (flag !== undefined) {
       values[key] = valueOf(setting, flag, (message) => problems.push({ line: undefined, key: flagName(key), message }))
     } else if (fromFile !== undefined) {
-      const { line, raw } = fromFile
+      const { line, raw, sections } = fromFile
       lines.set(key, line)
+      if (sections !== undefined) {
+        values[key] = sections.map((section, at) => parseSection(setting.table ?? {}, section, { key: `${key}[${at}]`, problems }))
+        continue
+      }
       values[key] = raw === undefined ? undefined : valueOf(setting, raw, (message) => problems.push({ line, key, message }))
     } else {
       values[key] = defaultOf(setting)
       // A required key that is there but misspelt is one mistake, not two.
       const isMisspelt = problems.some(({ meant }) => meant === key)
-      if (setting.required === true && isMissing(values[key]) && !isMisspelt) {
-        problems.push({ line: undefined, key, message: `is required: set it in the file or by ${flagName(key)}` })
+      if (setting.required === true && isMissing(values[key]) && !isMisspelt && !file.has(setting.unless ?? '')) {
+        problems.push({ line: sectionLine, key, message: sectionLine === undefined ? `is required: set it in the file or by ${flagName(key)}` : 'is required in each section' })
       }
     }
   }
   return { values: values as SettingValues<T>, problems: inFileOrder(problems), lines }
+}
+
+function parseSection(table: SettingTable, section: FileSection, whole: { key: string; problems: SettingProblem[] }): SettingSection<SettingTable> {
+  const parsed = parseKeys(table, { file: section.keys, flags: {}, problems: section.problems, line: section.line })
+  // What is no map lacks every key: that is one mistake.
+  const wholly = parsed.problems.filter(({ key }) => key === '')
+  for (const problem of wholly.length > 0 ? wholly : parsed.problems) whole.problems.push(inSection(whole.key, problem))
+  return { ...parsed, line: section.line }
+}
+
+/** `inputs[1]` and `files` make `inputs[1].files`. */
+export function inSection(section: string, problem: SettingProblem): SettingProblem {
+  return { line: problem.line, key: problem.key === '' ? section : `${section}.${problem.key}`, message: problem.message }
 }
 
 /** The values that are right by themselves, for rules between keys: what is wrong already is not judged once more. */
@@ -130,6 +176,7 @@ export function flagName(key: string): string {
 export function addSettingFlags(command: Command, table: SettingTable): Command {
   for (const [key, setting] of Object.entries(table)) {
     const help = setting.help + defaultNote(setting)
+    if (setting.kind === 'sections') continue
     if (setting.kind === 'boolean') {
       command.option(flagName(key), help)
       if (setting.default === true) command.option(`--no-${kebabCase(key)}`, `not: ${setting.help}`)
@@ -172,7 +219,7 @@ function isMissing(value: SettingValue): boolean {
 function defaultOf(setting: Setting): SettingValue {
   if (setting.default === undefined) {
     if (setting.kind === 'boolean') return false
-    if (setting.kind === 'list') return []
+    if (setting.kind === 'list' || setting.kind === 'sections') return []
     return setting.kind === 'map' ? emptyRecord() : undefined
   }
   if (typeof setting.default === 'object') return setting.default
@@ -188,6 +235,9 @@ function valueOf(setting: Setting, raw: RawValue, complain: (message: string) =>
       return listOf(setting, raw, complain)
     case 'map':
       return recordOf(raw, complain)
+    case 'sections':
+      complain('is no flag: it stands in the file')
+      return []
     case 'boolean':
       if (raw === true || raw === 'true') return true
       if (raw !== false && raw !== 'false') complain(`${show(raw)} is not true or false`)

@@ -1,7 +1,7 @@
 /** The agent end to end on a simulated machine, with a collector in memory. */
 import { beforeAll, describe, expect, test } from 'vitest'
 import { loadZstd, type Zstd } from '../../shared/zstd.ts'
-import { AgentRig, type RigOptions } from './agent-rig.ts'
+import { AgentRig, testConfig, type RigOptions } from './agent-rig.ts'
 
 let zstd: Zstd
 beforeAll(async () => {
@@ -54,6 +54,20 @@ describe('shipping what is there', () => {
     expect(records[0]?.labels).toBe('{"env":"prod"}')
     expect(records.filter((record) => record.labels !== undefined)).toHaveLength(batches)
     expect(rig.collector.bytesOf('/log/a.log').equals(noise)).toBe(true)
+  })
+
+  test('inputs of several topics are shipped side by side, and a file that two topics name goes into both', async () => {
+    const [base] = testConfig().inputs
+    if (base === undefined) throw new Error('no input')
+    const inputs = [{ ...base, topic: 'web', files: ['/log/web*.log'] }, { ...base, topic: 'all', files: ['/log/*.log'], labels: Buffer.from('{"env":"prod"}') }]
+    const rig = await rigWith({ '/log/web.log': 'w\n', '/log/db.log': 'd\n' }, { config: { isOnce: true, inputs } })
+    expect(await rig.finish()).toEqual({ problems: [] })
+    const stored = [...rig.collector.streams.values()].map(({ topic, keyPath, bytes, records }) => [topic, keyPath, bytes.toString(), records[0]?.labels])
+    expect(stored.toSorted((a, b) => (String(a) < String(b) ? -1 : 1))).toEqual([
+      ['all', '/log/db.log', 'd\n', '{"env":"prod"}'],
+      ['all', '/log/web.log', 'w\n', '{"env":"prod"}'],
+      ['web', '/log/web.log', 'w\n', undefined],
+    ])
   })
 
   test('an agent without any state goes on where the collector stands', async () => {
