@@ -439,7 +439,15 @@ export const statusSchema = v.object({
   streams: count,
   freeBytes: count,
   exportTo: v.nullable(v.string()),
-  alarms: v.array(v.object({ code: v.string(), message: v.string(), sinceMs: count })),
+  alarms: v.array(
+    v.object({
+      code: v.string(),
+      message: v.string(),
+      sinceMs: count,
+      /** What an alarm about damage is about: [fromOffset, toOffset) of a partition. */
+      range: v.optional(v.object({ topic: name, partition: count, fromOffset: count, toOffset: count })),
+    }),
+  ),
   agents: v.array(
     v.object({ agentId: name, host: name, lastSeenMs: count, sessions: count, openStreams: count }),
   ),

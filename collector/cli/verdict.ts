@@ -40,20 +40,30 @@ export interface PartitionVerdict {
   readonly problems: readonly string[]
 }
 
+/** Offsets [fromOffset, toOffset) that the collector's own disk does not hold any more. */
+export interface Damage {
+  readonly topic: string
+  readonly partition: number
+  readonly fromOffset: number
+  readonly toOffset: number
+  readonly message: string
+}
+
 export interface StreamFacts {
   readonly stream: WalkedStream
   readonly walked: WalkedPartition
   readonly exports: ExportInfo | undefined
+  readonly damages: readonly Damage[]
 }
 
-export function judgeStream({ stream, walked, exports }: StreamFacts): StreamVerdict {
+export function judgeStream({ stream, walked, exports, damages }: StreamFacts): StreamVerdict {
   const { info, chain } = stream
   const start = chain.start ?? info.position
   const position = chain.start === undefined ? info.position : chain.position
   // Retention drops whole segments from the front; anything else that is not there is a hole.
   const isBeginGone = start > 0 && info.firstOffset < walked.logStartOffset
   const problems = [
-    ...(start > 0 && !isBeginGone ? [`log: bytes 0 to ${start} are missing`] : []), ...logProblems(stream), ...sourceProblems(stream),
+    ...(start > 0 && !isBeginGone ? [`log: bytes 0 to ${start} are missing`] : []), ...logProblems(stream), ...sourceProblems(stream), ...diskProblems(stream, damages),
   ]
   const isBeginExported = isBeginGone && exports !== undefined && holdsRange(exports, info.firstOffset, walked.firstOffset)
   const notes = sourceNotes(stream.source)
@@ -80,6 +90,20 @@ function logProblems({ info, chain, problems }: WalkedStream): string[] {
     texts.push(`stream table: tail hash at ${info.position} is not that of the log`)
   }
   return texts
+}
+
+/** The bytes came out all the same, from the export; the disk has lost its copy. */
+function diskProblems({ info }: WalkedStream, damages: readonly Damage[]): string[] {
+  return damages.filter((damage) => touches(damage, info)).map(({ message }) => `disk: ${message}`)
+}
+
+function touches(damage: Damage, stream: StreamInfo): boolean {
+  return damage.fromOffset <= stream.lastOffset && damage.toOffset > stream.firstOffset
+}
+
+/** Damage that no stream answers for: of posted lines. */
+export function damagesBeside(damages: readonly Damage[], streams: readonly StreamInfo[]): Damage[] {
+  return damages.filter((damage) => !streams.some((stream) => touches(damage, stream)))
 }
 
 function sourceProblems({ source, differences, chain }: WalkedStream): string[] {
@@ -120,12 +144,15 @@ export interface PartitionFacts {
   readonly exports: ExportInfo | undefined
   /** Ids of streams that the log holds and the stream table does not know. */
   readonly lostStreams: readonly string[]
+  /** Of no stream. */
+  readonly damages: readonly Damage[]
 }
 
-export function judgePartition({ topic, partition, endOffset, walked, exports, lostStreams }: PartitionFacts): PartitionVerdict {
+export function judgePartition({ topic, partition, endOffset, walked, exports, lostStreams, damages }: PartitionFacts): PartitionVerdict {
   const problems = walked.problems.texts.map((text) => `log: ${text}`)
   if (walked.problems.count > problems.length) problems.push(`log: and ${walked.problems.count - problems.length} more`)
   problems.push(...lostStreams.map((id) => `stream table: does not know stream ${id}, which the log holds`))
+  problems.push(...damages.map(({ message }) => `disk: ${message}`))
   if (exports !== undefined) problems.push(...exportProblems(exports, walked.firstOffset))
   return {
     kind: 'partition', verdict: problems.length > 0 ? 'differs' : 'ok', topic, partition,

@@ -2,6 +2,7 @@
  * `tailrace verify`: do source, log and export hold the same bytes? Walks the whole log, partition by partition, and
  * names stream, byte range and place of every difference. Changes nothing.
  */
+import { toAppError } from '../../shared/errors.ts'
 import type { ExportInfo, StreamInfo, TopicInfo } from '../../shared/wire.ts'
 import { connect, type CollectorClient } from './collector-client.ts'
 import { jsonOption, serverOptions, storeOptions, streamFilterOptions, type CommandInput, type CommandSpec } from './command.ts'
@@ -15,7 +16,7 @@ import { findSource, SourceReader } from './source-compare.ts'
 import { globTest, streamTest } from './stream-selection.ts'
 import { putJson } from './table.ts'
 import { visibleText } from './terminal-text.ts'
-import { judgePartition, judgeStream, lostAmong, type PartitionVerdict, type StreamVerdict } from './verdict.ts'
+import { damagesBeside, judgePartition, judgeStream, lostAmong, type Damage, type PartitionVerdict, type StreamVerdict } from './verdict.ts'
 
 type Row = StreamVerdict | PartitionVerdict
 
@@ -110,9 +111,24 @@ async function verifyPartition(job: Job, verifying: Verifying): Promise<void> {
   for (const info of job.streams) streams.set(info.id, beginStream(info, await sourceOf(info, verifying)))
   const walk = { topic: job.topic, partition: job.partition, endOffset: job.endOffset, streams, onlyStreams: isPartial }
   const walked = await walkPartition(walk, { ...tools, onProgress: (at) => report.progress(job, at) })
-  for (const stream of streams.values()) await report.add(judgeStream({ stream, walked, exports }))
+  // Behind the walk: much damage is only met by reading.
+  const damages = (await damagesOf(tools.client)).filter(({ topic, partition }) => topic === job.topic && partition === job.partition)
+  for (const stream of streams.values()) await report.add(judgeStream({ stream, walked, exports, damages }))
   const lostStreams = isPartial ? [] : await lostStreamsOf(walked, tools.client)
-  await report.add(judgePartition({ ...job, walked, exports: isPartial ? undefined : exports, lostStreams }))
+  await report.add(judgePartition({ ...job, walked, exports: isPartial ? undefined : exports, lostStreams, damages: isPartial ? [] : damagesBeside(damages, job.streams) }))
+}
+
+/** What the collector knows to be gone from its disk, though reading goes on from the export. */
+async function damagesOf(client: CollectorClient): Promise<Damage[]> {
+  try {
+    const { alarms } = await client.status()
+    return alarms.flatMap(({ message, range }) => (range === undefined ? [] : [{ ...range, message }]))
+  } catch (thrown) {
+    const error = toAppError(thrown)
+    // An export store read without a collector has no status.
+    if (error.code === 'NOT_FOUND') return []
+    throw error
+  }
 }
 
 async function sourceOf(info: StreamInfo, { input, context }: Verifying): ReturnType<typeof findSource> {

@@ -7,6 +7,15 @@ export interface Alarm {
   readonly code: AlarmCode
   readonly message: string
   readonly sinceMs: number
+  readonly range?: DamagedRange
+}
+
+/** Offsets [fromOffset, toOffset) that the disk does not hold any more. */
+export interface DamagedRange {
+  readonly topic: string
+  readonly partition: number
+  readonly fromOffset: number
+  readonly toOffset: number
 }
 
 /** More than this of one kind say nothing new. */
@@ -23,10 +32,10 @@ export class Alarms {
     gauge.set(0)
   }
 
-  raise(code: AlarmCode, message: string, subject = ''): void {
+  raise(code: AlarmCode, message: string, subject = '', range?: DamagedRange): void {
     const key = `${code} ${subject}`
     if (this.active.has(key) || this.active.size >= ALARMS_MAX) return
-    this.active.set(key, { code, message, sinceMs: this.system.clock.nowMs() })
+    this.active.set(key, { code, message, sinceMs: this.system.clock.nowMs(), ...(range === undefined ? {} : { range }) })
     this.gauge.set(this.active.size)
     this.system.log.error('alarm', { code, message, subject })
   }

@@ -375,7 +375,9 @@ class EmbeddedTopicStore implements TopicStore {
     for (const { fromOffset, toOffset, reason } of ranges) {
       if (toOffset <= log.logStartOffset) continue
       log.isDamaged = true
-      this.raised.raise('DATA_DAMAGED', `${log.topic}-${log.partition}: offsets ${fromOffset} to ${toOffset - 1}: ${reason}`, `${log.topic}-${log.partition}@${fromOffset}`)
+      const name = `${log.topic}-${log.partition}`
+      const range = { topic: log.topic, partition: log.partition, fromOffset, toOffset }
+      this.raised.raise('DATA_DAMAGED', `${name}: offsets ${fromOffset} to ${toOffset - 1}: ${reason}`, `${name}@${fromOffset}`, range)
     }
   }
 

@@ -231,6 +231,18 @@ test('filters choose streams; damage elsewhere is not looked at, and no match is
   expect((await cli(['verify', '--host', 'nobody'], { http: it.http })).code).toBe(1)
 })
 
+test('damage of the collector\'s own disk is told although the bytes still come, with the stream that it touches', async () => {
+  const it = await world()
+  it.http.alarms = [{ code: 'DATA_DAMAGED', message: 'app-0: offsets 1 to 1: damaged', sinceMs: 1, range: { topic: 'app', partition: 0, fromOffset: 1, toOffset: 2 } }]
+  const { code, stream } = await rows(it)
+  expect(code).toBe(1)
+  expect(stream?.problems).toEqual(['disk: app-0: offsets 1 to 1: damaged'])
+  const posted = new FakeCollector(zstd)
+  posted.storeRaw(plainBatch({ zstd, lines: ['posted'] }), { topic: 'web', partition: 0 })
+  posted.alarms = [{ code: 'DATA_DAMAGED', message: 'web-0: offsets 0 to 0: damaged', sinceMs: 1, range: { topic: 'web', partition: 0, fromOffset: 0, toOffset: 1 } }]
+  expect(await cli(['verify'], { http: posted })).toMatchObject({ code: 1, stdout: expect.stringContaining('web-0: offsets 0 to 0') })
+})
+
 test('a stream that began while it ran is not called lost', async () => {
   const it = await world()
   const late = sealedBatch({ zstd, lines: ['late'], host: 'web-2', inode: 5n })
