@@ -6,12 +6,16 @@
 import { appendFileSync, copyFileSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { allStreams } from './evidence.ts'
+import type { ProxyFault } from './faulty-proxy.ts'
 import { pause, runProgram, waitUntil } from './machine.ts'
 import { Rig } from './rig.ts'
 import { run } from './small-disk.ts'
 
 export async function cloneStory(seed: number): Promise<readonly string[]> {
-  const rig = await Rig.open({ seed, hasExport: false })
+  // Lost answers make both say hello again: two that take turns are told from one that restarts.
+  let requests = 0
+  const chooseFault = ({ path }: { path: string }): ProxyFault | undefined => (path === '/v1/batches' && (requests += 1) % 7 === 0 ? 'swallow answer' : undefined)
+  const rig = await Rig.open({ seed, hasExport: false, chooseFault })
   const mounts = ['a', 'b'].map((name) => join(rig.work, `machine-${name}`))
   const mounted: string[] = []
   let isClean = false
