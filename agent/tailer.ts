@@ -7,7 +7,6 @@ import { tailHash } from '../shared/hashes.ts'
 import { TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { FileHandle } from '../shared/system.ts'
 import { afterBatch, type Batcher, type FramedTurn, type Slot, type TurnBytes, type TurnStart } from './batcher.ts'
-import { readFully } from './fingerprint.ts'
 import type { ReadCursor, SourceFile } from './source-file.ts'
 
 export type TurnOutcome =
@@ -24,6 +23,9 @@ export type TurnOutcome =
     }
   /** The bytes before the position are others, or are not there: this is not the file that we read. */
   | { readonly kind: 'changed'; readonly how: 'shrunk' | 'rewritten' }
+
+/** A read that ends just at the position, with more behind it, is done again. */
+const READ_TRIES_MAX = 3
 
 export interface TurnOptions {
   readonly handle: FileHandle
@@ -55,17 +57,22 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
 
 /**
  * Fills the window as far as one read goes past the overlap. A second read might find the file truncated and refilled,
- * and its bytes would be joined to those of the file before; the overlap, which is compared, may come in pieces.
+ * and its bytes would be joined to those of the file before: fresh bytes count only with compared ones from the same read.
  */
 async function readWindow(handle: FileHandle, window: Buffer, range: { position: number; overlap: number }): Promise<{ count: number; isAtEnd: boolean }> {
   const { position, overlap } = range
-  let count = await readFully(handle, window, { position, length: overlap === 0 ? 0 : overlap - 1 })
-  const length = window.length - count
-  const rest = await handle.read(window, { offset: count, length, position: position + count })
-  count += rest
-  if (rest === length) return { count, isAtEnd: false }
-  const isAtEnd = count < overlap || (await handle.read(Buffer.alloc(1), { offset: 0, length: 1, position: position + count })) === 0
-  return { count, isAtEnd }
+  let count = 0
+  for (let tries = 0; tries < READ_TRIES_MAX; tries += 1) {
+    count = await handle.read(window, { offset: 0, length: window.length, position })
+    for (let more = count; count < overlap && more > 0; count += more) {
+      more = await handle.read(window, { offset: count, length: window.length - count, position: position + count })
+    }
+    if (count < overlap) return { count, isAtEnd: true }
+    if (count === window.length) return { count, isAtEnd: false }
+    const isAtEnd = (await handle.read(Buffer.alloc(1), { offset: 0, length: 1, position: position + count })) === 0
+    if (isAtEnd || count > overlap) return { count, isAtEnd }
+  }
+  return { count, isAtEnd: false }
 }
 
 /** The first batch bears the path of the record key: the collector learns it from there. Later ones bear the path of now. */
