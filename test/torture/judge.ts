@@ -3,7 +3,7 @@
  * has to be a beginning of one incarnation; what no stream reaches is lost, what two streams hold is doubled, and bytes
  * that are no such beginning, or that come out of order, are counted as reordered.
  */
-import { Content, ContentFactory, readTag } from './content.ts'
+import { readTag, type Content, type ContentFactory } from './content.ts'
 import { keyOf, type Incarnation, type Ledger } from './ledger.ts'
 import { decodeRecords, hasValidCrc, peekBatchSize, readBatchHeader, readSourceHeader, RecordCursor } from '../../shared/record-batch.ts'
 import { wireLimits } from '../../shared/wire.ts'

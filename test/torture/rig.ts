@@ -36,6 +36,7 @@ export class Rig {
   readonly port: number
   /** Arguments of the collector's next start. */
   collectorArgs: readonly string[]
+  private isClosed = false
   private readonly env: Readonly<Record<string, string>>
   private readonly killAll = (): void => {
     for (const daemon of [this.collector, ...this.agents]) daemon.killNow()
@@ -98,7 +99,8 @@ export class Rig {
   async close(options: { keepFolder: boolean }): Promise<void> {
     for (const agent of this.agents) await agent.kill('SIGKILL')
     await this.collector.kill('SIGKILL')
-    await this.proxy.close()
+    if (!this.isClosed) await this.proxy.close()
+    this.isClosed = true
     process.removeListener('exit', this.killAll)
     if (!options.keepFolder) rmSync(this.work, { recursive: true, force: true })
   }

@@ -51,7 +51,7 @@ interface Load {
 }
 
 /** A collector, an agent, and `app.log` that is renamed every two seconds. */
-async function withLoad(options: RigOptions, story: (load: Load) => Promise<readonly string[]>): Promise<readonly string[]> {
+async function withLoad(options: RigOptions & { after?: () => void }, story: (load: Load) => Promise<readonly string[]>): Promise<readonly string[]> {
   const rig = await Rig.open({ hasExport: false, collectorArgs: ['--segment-bytes', '1MiB'], ...options })
   let findings: readonly string[] = ['it did not come to its end']
   try {
@@ -70,85 +70,66 @@ async function withLoad(options: RigOptions, story: (load: Load) => Promise<read
     if (!(await waitUntil(() => rig.isReady(), 30_000))) return [...told, `the collector is not ready: ${rig.collector.logLines().last.join(' ')}`]
     const { verdict } = await settleAndJudge(rig, await loadZstd())
     const [summary, ...wrong] = explainVerdict(verdict)
-    findings = verdict.findings.length > 0 || verdict.excused > 0 ? [...told, summary ?? '', ...wrong] : told
+    findings = verdict.findings.length > 0 || verdict.excused > 0 ? [...told, summary ?? '', ...wrong, `working folder: ${rig.work}`] : told
     return findings
   } finally {
     await rig.close({ keepFolder: true })
+    options.after?.()
+    if (findings.length === 0) await rig.close({ keepFolder: false })
   }
 }
 
 async function diskFull(seed: number): Promise<readonly string[]> {
-  const parts: { disk?: SmallDisk; rig?: Rig } = {}
+  const parts: { disk?: SmallDisk } = {}
   const dataFolder = (work: string): string => {
     parts.disk = makeSmallDisk(work, 256)
     return join(parts.disk.path, 'data')
   }
-  try {
-    return await withLoad({ seed, dataFolder }, async ({ rig }) => {
-      parts.rig = rig
-      const { disk } = parts
-      if (disk === undefined || disk.skipped !== undefined) return [`SKIPPED, no small file system here (${disk?.skipped ?? ''})`]
-      disk.fill()
-      await pause(8000)
-      disk.free()
-      await pause(3000)
-      return rig.collector.selfEnds === 0 ? [] : [`the collector ended ${rig.collector.selfEnds} times: ${rig.collector.logLines().last.join(' ')}`]
-    })
-  } finally {
-    parts.disk?.remove()
-    removeFolder(parts.rig)
-  }
+  return withLoad({ seed, dataFolder, after: () => parts.disk?.remove() }, async ({ rig }) => {
+    const { disk } = parts
+    if (disk === undefined || disk.skipped !== undefined) return [`SKIPPED, no small file system here (${disk?.skipped ?? ''})`]
+    disk.fill()
+    await pause(8000)
+    disk.free()
+    await pause(3000)
+    return rig.collector.selfEnds === 0 ? [] : [`the collector ended ${rig.collector.selfEnds} times: ${rig.collector.logLines().last.join(' ')}`]
+  })
 }
 
 async function failedSync(seed: number): Promise<readonly string[]> {
-  const parts: { sync?: FailingSync; rig?: Rig } = {}
+  const parts: { sync?: FailingSync } = {}
   const env = (work: string): Readonly<Record<string, string>> => {
     parts.sync = makeFailingSync(work)
     return parts.sync.env
   }
-  try {
-    return await withLoad({ seed, env }, async ({ rig }) => {
-      parts.rig = rig
-      const findings: string[] = []
-      for (let failure = 1; failure <= 3; failure += 1) {
-        parts.sync?.arm()
-        const hasEnded = await waitUntil(() => rig.collector.selfEnds >= failure, 10_000)
-        if (!hasEnded) findings.push(`failure ${failure}: the collector went on (${parts.sync?.isArmed === true ? 'it did not sync at all' : 'the sync had failed'})`)
-        await waitUntil(() => rig.isReady(), 30_000)
-        await pause(1500)
-      }
-      return findings
-    })
-  } finally {
-    removeFolder(parts.rig)
-  }
+  return withLoad({ seed, env }, async ({ rig }) => {
+    const findings: string[] = []
+    for (let failure = 1; failure <= 3; failure += 1) {
+      parts.sync?.arm()
+      const hasEnded = await waitUntil(() => rig.collector.selfEnds >= failure, 10_000)
+      if (!hasEnded) findings.push(`failure ${failure}: the collector went on (${parts.sync?.isArmed === true ? 'it did not sync at all' : 'the sync had failed'})`)
+      await waitUntil(() => rig.isReady(), 30_000)
+      await pause(1500)
+    }
+    return findings
+  })
 }
 
 async function setBack(seed: number, { isAgentRestarted }: { isAgentRestarted: boolean }): Promise<readonly string[]> {
-  const parts: { rig?: Rig } = {}
-  try {
-    return await withLoad({ seed }, async ({ rig }) => {
-      parts.rig = rig
-      const older = join(rig.work, 'older')
-      await rig.collector.kill('SIGTERM')
-      cpSync(rig.data, older, { recursive: true })
-      rig.collector.start()
-      // Long enough for files of the time between to be rotated, shipped and let go.
-      await pause(16_000)
-      if (isAgentRestarted) for (const agent of rig.agents) await agent.kill()
-      await rig.collector.kill()
-      rmSync(rig.data, { recursive: true })
-      renameSync(older, rig.data)
-      rig.collector.start()
-      for (const agent of rig.agents) agent.start()
-      await pause(4000)
-      return []
-    })
-  } finally {
-    removeFolder(parts.rig)
-  }
-}
-
-function removeFolder(rig: Rig | undefined): void {
-  if (rig !== undefined) rmSync(rig.work, { recursive: true, force: true })
+  return withLoad({ seed }, async ({ rig }) => {
+    const older = join(rig.work, 'older')
+    await rig.collector.kill('SIGTERM')
+    cpSync(rig.data, older, { recursive: true })
+    rig.collector.start()
+    // Long enough for files of the time between to be rotated, shipped and let go.
+    await pause(16_000)
+    if (isAgentRestarted) for (const agent of rig.agents) await agent.kill()
+    await rig.collector.kill()
+    rmSync(rig.data, { recursive: true })
+    renameSync(older, rig.data)
+    rig.collector.start()
+    for (const agent of rig.agents) agent.start()
+    await pause(4000)
+    return []
+  })
 }
