@@ -155,5 +155,5 @@ export async function ask(handler: Handler, path: string, query: Record<string, 
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {
-  await Promise.resolve()
+  yield* []
 }

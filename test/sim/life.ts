@@ -50,7 +50,7 @@ export class Life {
           if (this.isAlive) resolve(value)
         },
         (error: unknown) => {
-          if (this.isAlive) reject(error)
+          if (this.isAlive) reject(error instanceof Error ? error : new Error(String(error)))
         },
       )
     })

@@ -6,11 +6,13 @@ import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { nodeClock } from '../../shared/node/clock.ts'
 import { isKind, kinds, type Kind } from './kinds.ts'
 import type { PlanOptions } from './plan.ts'
 import { runSeed, type SeedResult } from './run-seed.ts'
 import { shrink } from './shrink.ts'
 
+const clock = nodeClock()
 const EVENTS_SHOWN = 120
 const FAILURES_SHOWN = 5
 
@@ -98,7 +100,7 @@ async function work(range: { from: number; to: number; step: number; narrowing: 
 }
 
 async function many({ from, count, passed }: { from: number; count: number; passed: readonly string[] }): Promise<number> {
-  const startMs = Date.now()
+  const startMs = clock.monotonicMs()
   const all: Told[] = []
   const step = availableParallelism()
   const narrowing = passed.filter((argument, index) => /^--(without|only|ms)/.test(argument) || /^--(without|only|ms)$/.test(passed[index - 1] ?? ''))
@@ -108,12 +110,12 @@ async function many({ from, count, passed }: { from: number; count: number; pass
     child.on('message', (told: Told) => {
       all.push(told)
       if (told.violations.length > 0) say(`seed ${told.seed} FAILS: ${(told.violations[0] ?? '').split('\n')[0]}`)
-      else if (all.length % 100 === 0) say(`${all.length} of ${count} seeds, ${((Date.now() - startMs) / 1000).toFixed(0)} s`)
+      else if (all.length % 100 === 0) say(`${all.length} of ${count} seeds, ${((clock.monotonicMs() - startMs) / 1000).toFixed(0)} s`)
     })
     return new Promise<number>((resolve) => child.on('exit', (code) => resolve(code ?? 1)))
   })
   const codes = await Promise.all(workers)
-  summarize(all, { count, seconds: (Date.now() - startMs) / 1000 })
+  summarize(all, { count, seconds: (clock.monotonicMs() - startMs) / 1000 })
   const failed = all.filter(({ violations }) => violations.length > 0).sort((a, b) => a.seed - b.seed)
   const [first] = failed
   if (first !== undefined) await explain({ seed: first.seed })

@@ -212,7 +212,7 @@ function untilDead<T>(promise: Promise<T>, life: Life): Promise<T> {
       },
       (error: unknown) => {
         forget()
-        reject(error)
+        reject(error instanceof Error ? error : new Error(String(error)))
       },
     )
   })
@@ -231,7 +231,7 @@ function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): 
       },
       (error: unknown) => {
         signal.removeEventListener('abort', stop)
-        reject(error)
+        reject(error instanceof Error ? error : new Error(String(error)))
       },
     )
   })

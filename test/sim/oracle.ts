@@ -126,8 +126,10 @@ function unsettled({ sent, ledger, isAlive, isCloned }: OracleInput): string[] {
 }
 
 function findDoubled({ disks }: OracleInput, streams: readonly LedgerStream[]): { doubled: string[]; namedCopies: number } {
-  const stored = countLines(streams.map(({ bytes }) => bytes))
-  const written = countLines(disks.flatMap((disk) => disk.incarnations.map((incarnation) => incarnation.view())))
+  const incarnations = disks.flatMap((disk) => disk.incarnations)
+  const ownStreams = streams.filter((stream) => !isCarriedOn(stream, incarnations))
+  const stored = countLines(ownStreams.map(({ bytes }) => bytes))
+  const written = countLines(incarnations.map((incarnation) => incarnation.view()))
   const doubled: string[] = []
   let namedCopies = 0
   for (const [line, count] of stored) {
@@ -135,6 +137,14 @@ function findDoubled({ disks }: OracleInput, streams: readonly LedgerStream[]): 
     else if (count > 1) namedCopies += 1
   }
   return { doubled, namedCopies }
+}
+
+/**
+ * Begun with one file and carried on by another that looked like its copy. Once that one bears another name no agent can
+ * know it again, and in doubt it is stored as a file of its own.
+ */
+function isCarriedOn({ first, bytes }: LedgerStream, incarnations: readonly Incarnation[]): boolean {
+  return !incarnations.some((each) => BigInt(each.inode) === first.inode && each.view().subarray(0, bytes.length).equals(bytes))
 }
 
 /** Lines that name their writer; the words of a banner are the same everywhere. */

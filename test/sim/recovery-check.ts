@@ -9,7 +9,7 @@ import { RecoveryPointFile } from '../../collector/storage/recovery-point.ts'
 import { openTopicStore } from '../../collector/storage/topic-store.ts'
 import { wireLimits } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
-import { SimFileSystem } from '../sim-fs.ts'
+import type { SimFileSystem } from '../sim-fs.ts'
 import { simulate } from '../sim-system.ts'
 import type { Trace } from './trace.ts'
 
