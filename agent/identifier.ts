@@ -294,10 +294,10 @@ export class Identifier {
     await this.deps.handles.close(file)
   }
 
-  private async begin(probe: Probe, decision: { generation: number; supersedes: number | undefined }): Promise<void> {
+  private async begin(probe: Probe, decision: Extract<Decision, { kind: 'begin' }>): Promise<void> {
     const { file } = probe
     const { registry, system } = this.deps
-    if (file.isGuest && !registry.since.isYounger(file.keyPath, file, registry.atPath(file.keyPath, file.input.topic))) {
+    if (file.isGuest && decision.isKnownGuest !== true && !registry.since.isYounger(file.keyPath, file, registry.atPath(file.keyPath, file.input.topic))) {
       await this.letGo(file)
       return
     }

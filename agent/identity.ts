@@ -53,7 +53,13 @@ export type Decision =
   | { readonly kind: 'wait' }
   /** A copy that nobody asked for, of bytes that are stored or being read elsewhere. */
   | { readonly kind: 'leave' }
-  | { readonly kind: 'begin'; readonly generation: number; readonly supersedes: number | undefined }
+  | {
+      readonly kind: 'begin'
+      readonly generation: number
+      readonly supersedes: number | undefined
+      /** A guest that is no stranger: its content is that of a stream of its own, which another agent of our id superseded. */
+      readonly isKnownGuest?: true
+    }
 
 export function decideIdentity(file: FileFacts): Decision {
   const own = file.streams.filter(({ stream }) => stream.inode === file.inode && stream.birthtimeNs === file.birthtimeNs)
@@ -78,7 +84,8 @@ export function decideIdentity(file: FileFacts): Decision {
 function nextGeneration(file: FileFacts, own: readonly StreamFacts[], generation: number): Decision {
   const newestOwn = newest(own)
   const mayClose = newestOwn !== undefined && !newestOwn.isClaimed && file.wasChangeSeen
-  return { kind: 'begin', generation, supersedes: mayClose ? newestOwn.stream.generation : undefined }
+  const isKnownGuest = file.isGuest && own.some(({ doesContentMatch }) => doesContentMatch)
+  return { kind: 'begin', generation, supersedes: mayClose ? newestOwn.stream.generation : undefined, ...(isKnownGuest ? { isKnownGuest } : {}) }
 }
 
 function isContinuable(facts: StreamFacts): boolean {

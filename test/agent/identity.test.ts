@@ -39,6 +39,12 @@ describe('same inode and birth time', () => {
     expect(decideIdentity(file([facts({ stream: stream({ isSuperseded: true }) })]))).toMatchObject({ kind: 'begin', generation: 2 })
   })
 
+  test('a rotated file whose own stream was superseded by a clone of this agent is no stranger: it begins anew', () => {
+    const superseded = facts({ stream: stream({ isSuperseded: true }) })
+    expect(decideIdentity(file([superseded], { isGuest: true }))).toMatchObject({ kind: 'begin', generation: 2, isKnownGuest: true })
+    expect(decideIdentity(file([facts({ doesContentMatch: false })], { isGuest: true }))).not.toHaveProperty('isKnownGuest')
+  })
+
   test('the newest generation that matches is resumed, not the highest', () => {
     const older = facts({ stream: stream({ id: 'b'.repeat(32), generation: 1 }) })
     const newer = facts({ stream: stream({ generation: 2 }), doesContentMatch: false })
