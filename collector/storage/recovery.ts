@@ -50,6 +50,9 @@ export async function recoverPartition(input: RecoveryInput): Promise<RecoveredP
   try {
     const layout = await readLayout({ system, directory, recoveryPoint: pointFile.current })
     if (layout.tail === undefined) return await beginPartition(input, pointFile)
+    // A killed process may have left names that only the page cache knows: a segment counts as sealed, and may be exported,
+    // because the next one is there, so that one must not vanish again in a power cut.
+    await system.fs.syncDirectory(directory)
     return await recoverLog(input, pointFile, layout)
   } catch (error) {
     await pointFile.close()
