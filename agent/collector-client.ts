@@ -44,6 +44,8 @@ export interface ClientOptions {
 export interface Greeting {
   readonly clusterId: string
   readonly logEpoch: number
+  /** Of the collector's process, where it tells. */
+  readonly instance: string | undefined
   readonly limits: HelloResponse['limits']
   readonly streams: readonly KnownStream[]
 }
@@ -66,7 +68,7 @@ export class CollectorClient {
       const request = { protocol: PROTOCOL_VERSION, agentId, host, session, ...(after === undefined ? {} : { after }) }
       const answer = parseAnswer(helloResponseSchema, await this.postJson(paths.hello, request, signal), 'answer to hello')
       for (const info of answer.streams) streams.push(this.own(info))
-      if (answer.next === null) return { clusterId: answer.clusterId, logEpoch: answer.logEpoch, limits: answer.limits, streams }
+      if (answer.next === null) return { clusterId: answer.clusterId, logEpoch: answer.logEpoch, instance: answer.instance, limits: answer.limits, streams }
       after = answer.next
     }
     throw new AppError('REMOTE_ERROR', `the collector lists more than ${PAGES_MAX} pages of streams`)

@@ -95,9 +95,12 @@ export class Session {
   }
 
   /** Positions may have gone back: everything that we believe about them is asked again. */
-  seesEpoch(logEpoch: number): void {
-    if (this.state.kind !== 'connected' || this.state.greeting.logEpoch === logEpoch) return
-    this.lost(new AppError('REMOTE_ERROR', `the log epoch went from ${this.state.greeting.logEpoch} to ${logEpoch}`))
+  seesEpoch({ logEpoch, instance }: { logEpoch: number; instance?: string | undefined }): void {
+    if (this.state.kind !== 'connected') return
+    const { greeting } = this.state
+    if (greeting.logEpoch !== logEpoch) this.lost(new AppError('REMOTE_ERROR', `the log epoch went from ${greeting.logEpoch} to ${logEpoch}`))
+    // Started again without our noticing, perhaps on an older copy of its folder.
+    else if (instance !== undefined && greeting.instance !== instance) this.lost(new AppError('REMOTE_ERROR', 'the collector was started again'))
   }
 
   /** Runs a request until it succeeds; rejects when the collector refuses it for good or the signal fires. */

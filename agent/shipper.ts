@@ -150,7 +150,7 @@ export class Shipper {
     const answer = await client.sendBatches(frames, signal)
     this.requestSeconds.observe((this.system.clock.monotonicMs() - startMs) / 1000)
     this.session.accepted('batches')
-    this.session.seesEpoch(answer.logEpoch)
+    this.session.seesEpoch(answer)
     this.judge(shipments, answer)
   }
 

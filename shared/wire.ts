@@ -209,10 +209,17 @@ export const helloRequestSchema = v.object({
   after: v.optional(hex16),
 })
 
+/**
+ * Random per collector process: one that differs from hello's means that the collector was started again since, perhaps
+ * on another copy of its folder. Older collectors do not tell.
+ */
+const instance = v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)))
+
 export const helloResponseSchema = v.object({
   protocol: v.literal(PROTOCOL_VERSION),
   clusterId: name,
   logEpoch: count,
+  instance,
   limits: v.object({ batchBytesMax: count, batchContentBytesMax: count, requestBytesMax: count }),
   /** Newest generation of each file of this agent, and superseded ones that are still open. */
   streams: v.array(streamSchema),
@@ -271,7 +278,7 @@ export const frameResultSchema = v.variant('status', [
 ])
 export type FrameResult = v.InferOutput<typeof frameResultSchema>
 
-export const batchesResponseSchema = v.object({ logEpoch: count, frames: v.array(frameResultSchema) })
+export const batchesResponseSchema = v.object({ logEpoch: count, instance, frames: v.array(frameResultSchema) })
 export type BatchesResponse = v.InferOutput<typeof batchesResponseSchema>
 
 export const errorBodySchema = v.object({

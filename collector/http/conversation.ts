@@ -22,6 +22,8 @@ export interface ConversationDependencies {
   readonly log: TopicLog
   readonly agents: AgentRegistry
   readonly gate: TopicGate
+  /** Of this process. */
+  readonly instance: string
 }
 
 /** Of the answer's cap, so that a page and what stands around it surely fit. */
@@ -44,7 +46,7 @@ export async function readJson(request: ServerRequest): Promise<string> {
   return (await readBody(request, wireLimits.jsonRequestBytesMax)).toString('utf8')
 }
 
-function hello(text: string, caller: Caller, { log, agents, gate }: ConversationDependencies): ServerResponse {
+function hello(text: string, caller: Caller, { log, agents, gate, instance }: ConversationDependencies): ServerResponse {
   const request = parseJson(helloRequestSchema, text, 'hello')
   checkIdentity(caller, request)
   // An agent must not adopt positions that a restore is about to change.
@@ -58,6 +60,7 @@ function hello(text: string, caller: Caller, { log, agents, gate }: Conversation
     protocol: PROTOCOL_VERSION,
     clusterId: log.clusterId,
     logEpoch: log.logEpoch,
+    instance,
     limits: {
       batchBytesMax: wireLimits.batchBytesMax,
       batchContentBytesMax: wireLimits.batchContentBytesMax,

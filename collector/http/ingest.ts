@@ -26,6 +26,8 @@ export interface IngestDependencies {
   readonly budget: MemoryBudget
   readonly gate: TopicGate
   readonly agents: AgentRegistry
+  /** Of this process. */
+  readonly instance: string
 }
 
 interface IngestMetrics {
@@ -70,7 +72,8 @@ async function receiveBatches(request: ServerRequest, context: RouteContext, rec
     const frames = decodeFrames(await readBody(request, wireLimits.batchesRequestBytesMax))
     const results = await Promise.all(frames.map((frame) => storeFrame(frame, context, receiver)))
     throwWholeError(results)
-    return jsonResponse({ logEpoch: receiver.log.logEpoch, frames: results.map(({ result }) => result) } satisfies BatchesResponse)
+    const { log, instance } = receiver
+    return jsonResponse({ logEpoch: log.logEpoch, instance, frames: results.map(({ result }) => result) } satisfies BatchesResponse)
   } finally {
     giveBack()
   }

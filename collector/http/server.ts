@@ -45,16 +45,19 @@ export interface CollectorHandlerOptions {
   readonly readRoutes: readonly Route[]
 }
 
+const INSTANCE_BYTES = 8
+
 export function createCollectorHandler(options: CollectorHandlerOptions): Handler {
   const { system, log, zstd } = options
   const agents = new AgentRegistry(system)
+  const instance = system.random.bytes(INSTANCE_BYTES).toString('hex')
   const budget = new MemoryBudget(options.memoryBytes)
   const gate = createTopicGate({ log, allowsNewTopics: options.allowsNewTopics, closedBecause: options.closedBecause })
   const window = new IdempotencyWindow({ system, log, zstd })
   const alarms = (): CollectorStatus['alarms'] => [...options.alarms(), ...agents.alarms()]
   const routes = [
-    ...createIngestRoutes({ system, log, zstd, budget, gate, agents }),
-    ...createConversationRoutes({ log, agents, gate }),
+    ...createIngestRoutes({ system, log, zstd, budget, gate, agents, instance }),
+    ...createConversationRoutes({ log, agents, gate, instance }),
     ...createStreamHashesRoutes({ log, zstd }),
     ...createLinesRoutes({ system, log, zstd, budget, gate, window }),
     ...createTopicsRoutes({ system, log, readable: options.readable ?? log, window }),

@@ -58,6 +58,8 @@ export class FakeCollector implements HttpClient {
   readonly requests: string[] = []
   clusterId = 'cluster-a'
   logEpoch = 1
+  /** Changes when its process does. */
+  instance = '0000000000000001'
   /** Taken one per request for batches, from the front. */
   readonly faults: Fault[] = []
   isDown = false
@@ -99,7 +101,7 @@ export class FakeCollector implements HttpClient {
     let results = this.batches(body)
     if (fault === 'process twice') results = this.batches(body)
     if (fault === 'lose answer') throw new AppError('UNKNOWN_OUTCOME', 'connection reset')
-    return answer(200, { logEpoch: this.logEpoch, frames: results })
+    return answer(200, { logEpoch: this.logEpoch, instance: this.instance, frames: results })
   }
 
   async close(): Promise<void> {
@@ -148,6 +150,7 @@ export class FakeCollector implements HttpClient {
       protocol: 1,
       clusterId: this.clusterId,
       logEpoch: this.logEpoch,
+      instance: this.instance,
       limits: { batchBytesMax: wireLimits.batchBytesMax, batchContentBytesMax: contentBytesMax, requestBytesMax: wireLimits.batchesRequestBytesMax },
       streams: page.map(describe),
       next: all.length > page.length ? page[page.length - 1]?.id : null,

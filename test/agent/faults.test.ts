@@ -185,7 +185,7 @@ describe('a collector that comes and goes', () => {
     await rig.stop()
   })
 
-  test.each([['after a reconnect', 1000], ['while nothing is sent', 700_000]])('an older copy of the log, the epoch unchanged, is filled up %s, also from files that were rotated and let go', async (_when, waitMs) => {
+  test.each([['after a reconnect', 1000], ['when nobody noticed the restart', 1001], ['while nothing is sent', 700_000]])('an older copy of the log, the epoch unchanged, is filled up %s, also from files that were rotated and let go', async (_when, waitMs) => {
     const rig = await (await rigWith({ '/log/a.log': lines('a', 100) })).start()
     await rig.pass(2000)
     await rig.rename('/log/a.log', '/log/a.log.1')
@@ -198,15 +198,16 @@ describe('a collector that comes and goes', () => {
     first.records.length = 40
     rig.collector.streams.delete(second.id)
     await rig.pass(waitMs)
-    if (waitMs === 1000) {
-      rig.collector.isDown = true
-      await rig.append('/log/a.log', 'more\n')
-      await rig.pass(3000)
-      rig.collector.isDown = false
-    }
+    const isWritten = waitMs < 2000
+    rig.collector.isDown = waitMs === 1000
+    // A new file then, whose start says nothing about the others.
+    if (waitMs === 1001) rig.collector.instance = '0000000000000002'
+    if (isWritten) await rig.append(waitMs === 1000 ? '/log/a.log' : '/log/new.log', 'more\n')
+    await rig.pass(3000)
+    rig.collector.isDown = false
     await rig.pass(60_000)
-    const more = waitMs === 1000 ? 'more\n' : ''
-    expect([...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())).toEqual([lines('a', 100), lines('b', 50) + more])
+    const expected = waitMs === 1001 ? [lines('a', 100), 'more\n', lines('b', 50)] : [lines('a', 100), lines('b', 50) + (waitMs === 1000 ? 'more\n' : '')]
+    expect([...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())).toEqual(expected)
     await rig.stop()
   })
 
