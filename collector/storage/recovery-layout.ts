@@ -10,7 +10,7 @@ import { readWholeFile, removeIfThere, syncData } from './disk.ts'
 import { parseSegmentName, segmentFiles, UNFINISHED_SUFFIX } from './filenames.ts'
 import type { RecoveryPoint } from './recovery-point.ts'
 import { SegmentIndex } from './segment-index.ts'
-import { decodeSegmentMeta, META_BYTES } from './segment-meta.ts'
+import { decodeSegmentMeta, META_BYTES, type SegmentMeta } from './segment-meta.ts'
 import { sealedSegment, writeSegmentFiles, type SealedSegment } from './segment.ts'
 
 export interface Damage {
@@ -117,7 +117,8 @@ async function loadSealed(
   const { system, directory, recoveryPoint: point } = input
   const bytes = await readWholeFile(system.fs, `${directory}/${segmentFiles(file.baseOffset).meta}`, META_BYTES * 2)
   const meta = bytes === undefined ? undefined : decodeSegmentMeta(bytes)
-  if (meta?.sizeBytes === file.sizeBytes && meta.nextOffset <= context.nextBase) return sealedSegment(file.baseOffset, meta)
+  const doesFit = meta?.sizeBytes === file.sizeBytes && meta.nextOffset <= context.nextBase
+  if (doesFit && (await hasIndexes(input, file.baseOffset, meta))) return sealedSegment(file.baseOffset, meta)
   const handle = await system.fs.open(`${directory}/${segmentFiles(file.baseOffset).log}`, 'readWrite')
   try {
     let { sizeBytes } = file
@@ -133,7 +134,15 @@ async function loadSealed(
   }
 }
 
-/** A sealed segment without a valid meta file: indexes and meta are made from the log. */
+/** Of the names that a roll makes, a power cut may leave any: the meta file alone does not vouch for the others. */
+async function hasIndexes({ system, directory }: LayoutInput, baseOffset: Offset, meta: SegmentMeta): Promise<boolean> {
+  const names = segmentFiles(baseOffset)
+  const index = await system.fs.stat(`${directory}/${names.index}`)
+  const timeIndex = await system.fs.stat(`${directory}/${names.timeIndex}`)
+  return index?.size === meta.offsetIndex.sizeBytes && timeIndex?.size === meta.timeIndex.sizeBytes
+}
+
+/** A sealed segment without a valid meta file, or without its indexes: indexes and meta are made from the log. */
 async function describeLog(
   { system, directory, recoveryPoint: point }: LayoutInput,
   handle: FileHandle,
