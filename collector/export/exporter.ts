@@ -59,7 +59,7 @@ export interface Exporter {
   alarms(): Alarm[]
   /** Every exported segment, in order. `deep` reads every byte back. */
   verify(options: { deep: boolean; signal?: AbortSignal }): AsyncIterable<SegmentVerification>
-  /** Rolls every partition and exports all there is. Rejects with the first failure; a gap is CONFLICT. */
+  /** Rolls every partition and exports all there is. Tries each partition, then rejects with the first failure; a gap is CONFLICT. */
   exportNow(): Promise<void>
   /** The gap, or the first damaged segment, that holds a partition's export up; undefined when nothing does. */
   skippable(topic: string, partition: number): OffsetRange | undefined
@@ -322,7 +322,9 @@ class SegmentExporter implements Exporter {
     const drainers = Array.from({ length: this.options.parallel ?? PARALLEL_DEFAULT }, async () => {
       for (let next = queue.shift(); next !== undefined; next = queue.shift()) await this.drain(next)
     })
-    await Promise.all(drainers)
+    // All of them to their end: whoever asked then sees no partition half way, and starts nothing beside it.
+    const failed = (await Promise.allSettled(drainers)).find((each) => each.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
   }
 
   private async drain(partition: PartitionExport): Promise<void> {

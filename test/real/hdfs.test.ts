@@ -111,12 +111,25 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
     await rm(folder, { recursive: true, force: true })
   })
 
-  async function exporting(strike?: Strike): Promise<Exporting> {
-    const made = await startExporting(cluster, { zstd, store: user, ...(strike === undefined ? {} : { strike }) })
+  async function addSegments(made: Exporting): Promise<void> {
     for (let partition = 0; partition < 2; partition += 1) {
       for (let count = 0; count < 3; count += 1) await made.segments.add('app', partition, { batches: 40, linesEach: 2000 })
     }
+  }
+
+  async function exporting(strike?: Strike): Promise<Exporting> {
+    const made = await startExporting(cluster, { zstd, store: user, ...(strike === undefined ? {} : { strike }) })
+    await addSegments(made)
     await made.exporter.start()
+    return made
+  }
+
+  /** An exporter that owns its store and has nothing to do until something stands in its way. */
+  async function exportingAgainst(obstacle: (root: string) => Promise<unknown>): Promise<Exporting> {
+    const made = await startExporting(cluster, { zstd, store: user })
+    await made.exporter.start()
+    await obstacle(made.root)
+    await addSegments(made)
     return made
   }
 
@@ -163,19 +176,20 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
   })
 
   test('safe mode parks the export with its name, and ends with it', async () => {
-    const made = await exporting()
-    await cluster.dfsAdmin('-safemode', 'enter')
-    expect(await codeOf(made.exporter.exportNow())).toBe('UNAVAILABLE')
-    expect(made.exporter.status()[0]).toMatchObject({ state: 'parked', reason: expect.stringContaining('safe mode') as string })
-    await cluster.dfsAdmin('-safemode', 'leave')
+    const made = await exportingAgainst(() => cluster.dfsAdmin('-safemode', 'enter'))
+    try {
+      expect(await codeOf(made.exporter.exportNow())).toBe('UNAVAILABLE')
+      expect(made.exporter.status()[0]).toMatchObject({ state: 'parked', reason: expect.stringContaining('safe mode') as string })
+    } finally {
+      await cluster.dfsAdmin('-safemode', 'leave')
+    }
     await exportAll(made, { withinMs: 30_000 })
     await expectExported(cluster, made, [0, 1])
     await made.close()
   })
 
   test('a quota parks the export and drops nothing; lifted, it goes on', async () => {
-    const made = await exporting()
-    await cluster.dfsAdmin('-setSpaceQuota', '2m', made.root)
+    const made = await exportingAgainst((root) => cluster.dfsAdmin('-setSpaceQuota', '2m', root))
     expect(await codeOf(made.exporter.exportNow())).toBe('REMOTE_REFUSED')
     expect(made.exporter.status().some(({ state, reason: why }) => state === 'parked' && why?.includes('Quota') === true)).toBe(true)
     expect(made.exporter.exportedOffset('app', 0)).toBe(0)
