@@ -2,14 +2,15 @@
  * A RemoteStore in a local folder (`file:///…`): the demo's store, and the way out for people who mount something. Same
  * semantics as WebHDFS, so that the exporter has one path: rename never replaces, put never overwrites.
  *
- * Durable on return: `put` syncs the file and its directory, `rename` and `remove` sync the directories they change.
+ * Durable on return: `put` syncs the file and its directory, `rename` and `remove` sync the directories they change,
+ * `matches` syncs what it calls the same.
  * Two processes on one folder are told apart by the owner file, not here: between the look and the rename another
  * process could take the name.
  */
 import { AppError, errnoOf } from '../../shared/errors.ts'
 import type { FileSystem, FileStat } from '../../shared/system.ts'
 import { ensureDirectory, parentOf, readRange, writeAll } from './local-file.ts'
-import { matchesByReading, type RemoteStat, type RemoteStore } from './remote-store.ts'
+import { matchesByReading, type ContentMatch, type ExpectedContent, type RemoteStat, type RemoteStore } from './remote-store.ts'
 
 /** `root`: absolute path; made on first use. */
 export function createFileStore(fs: FileSystem, root: string): RemoteStore {
@@ -26,7 +27,7 @@ export function createFileStore(fs: FileSystem, root: string): RemoteStore {
     makeDirectories: (path) => translated(path, () => ensureDirectory(fs, resolve(path))),
     read: (path, range) => readTranslated(fs, { path, resolved: resolve(path) }, range),
     list: (path) => translated(path, () => listDirectory(fs, resolve(path))),
-    matches: (path, expected) => matchesByReading(store, path, expected),
+    matches: (path, expected) => matchesDurably({ fs, store }, { path, resolved: resolve(path) }, expected),
     close: () => Promise.resolve(),
   }
   return store
@@ -57,6 +58,26 @@ async function renameNew(fs: FileSystem, from: string, to: string): Promise<bool
   await fs.syncDirectory(parentOf(to))
   if (parentOf(from) !== parentOf(to)) await fs.syncDirectory(parentOf(from))
   return true
+}
+
+/** An earlier life may have been killed between a rename and its sync: what is found then is in the page cache only. */
+async function matchesDurably(
+  { fs, store }: { fs: FileSystem; store: RemoteStore },
+  file: { path: string; resolved: string },
+  expected: ExpectedContent,
+): Promise<ContentMatch> {
+  const match = await matchesByReading(store, file.path, expected)
+  if (match !== 'same') return match
+  return translated(file.path, async () => {
+    const handle = await fs.open(file.resolved, 'read')
+    try {
+      await handle.datasync()
+    } finally {
+      await handle.close()
+    }
+    await fs.syncDirectory(parentOf(file.resolved))
+    return match
+  })
 }
 
 async function removeFile(fs: FileSystem, path: string): Promise<boolean> {

@@ -57,7 +57,7 @@ export interface RemoteStore {
   read(path: string, range: { offset: number; length: number; signal?: AbortSignal }): AsyncIterable<Uint8Array>
   /** Empty when the directory does not exist. */
   list(path: string): Promise<readonly RemoteName[]>
-  /** Compares length and checksum, the latter as the store stores it, not as it was sent. */
+  /** Compares length and checksum, the latter as the store stores it, not as it was sent. What is the same is durable. */
   matches(path: string, expected: ExpectedContent): Promise<ContentMatch>
   close(): Promise<void>
 }

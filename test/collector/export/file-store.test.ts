@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,6 +45,19 @@ describe('a file store on a simulated disk', () => {
     expect(await store.remove('raw/app/first')).toBe(true)
     fs.crash()
     expect(await store.stat('raw/app/first')).toBeUndefined()
+  })
+
+  test('what matches survives a power cut, also when a process was killed before it synced the name', async () => {
+    const fs = new SimFileSystem()
+    const store = createFileStore(fs, '/store')
+    await store.makeDirectories('raw/app')
+    await store.put('raw/app/temp', bufferSource(Buffer.from('content')))
+    await fs.rename('/store/raw/app/temp', '/store/raw/app/final')
+    fs.kill()
+    const sha256 = createHash('sha256').update('content').digest('hex')
+    expect(await store.matches('raw/app/final', { lengthBytes: 7, sha256 })).toBe('same')
+    fs.crash()
+    expect(await store.stat('raw/app/final')).toMatchObject({ lengthBytes: 7 })
   })
 
   test('a full disk is DISK_FULL, also where a write is short without an error', async () => {

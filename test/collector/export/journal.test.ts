@@ -139,13 +139,17 @@ describe('the export journal', () => {
     }
     await journal.append(planned(2))
     expect(journal.sizeBytes).toBeLessThan(1_100_000)
-    const renames = sim.fs.operations.findIndex((operation) => JSON.stringify(operation).includes('journal.new'))
-    expect(renames).toBeGreaterThan(0)
-    for (let count = sim.fs.operations.length; count > sim.fs.operations.length - 12; count -= 1) {
-      const disk = SimFileSystem.after(sim.fs.operations, count)
-      disk.crash({ seed: count })
-      const survived = kinds(await open(simulate({ fs: disk })))
-      expect(survived[0]).toBe('0 recorded')
+    const { operations } = sim.fs
+    const begin = operations.findLastIndex((operation) => operation.kind === 'create' && operation.name.startsWith('journal.new'))
+    const end = operations.findIndex((operation, at) => at > begin && operation.kind === 'syncDirectory')
+    expect(operations.slice(begin, end + 1).map(({ kind }) => kind)).toContain('rename')
+    for (let count = begin; count <= end + 1; count += 1) {
+      for (const fate of [{}, { seed: count }, { seed: count + 1 }]) {
+        const disk = SimFileSystem.after(operations, count)
+        disk.crash(fate)
+        const survived = kinds(await open(simulate({ fs: disk })))
+        expect(survived[0]).toBe('0 recorded')
+      }
     }
   })
 
