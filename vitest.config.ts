@@ -5,7 +5,7 @@
  */
 import { configDefaults, defineConfig } from 'vitest/config'
 
-const slow = ['test/real/**', 'test/torture/**', 'test/bench/**']
+const slow = ['test/real/**', 'test/bench/**']
 const long = process.env['LONG'] === '1' ? [] : ['test/**/*.long.test.ts']
 
 export default defineConfig({

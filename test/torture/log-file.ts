@@ -108,5 +108,6 @@ function appendTo(
   let done = 0
   while (done < end) done += writeSync(descriptor, all, done, end - done)
   write.incarnation.bytes += done
+  write.incarnation.writtenAtMs = performance.now()
   return all.subarray(done)
 }
