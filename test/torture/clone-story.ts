@@ -3,6 +3,7 @@
  * time and beginning. Both agents call themselves the same. No line of either may be lost or mixed into the other's
  * stream, and somebody has to be told.
  */
+import { spawnSync } from 'node:child_process'
 import { appendFileSync, copyFileSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { allStreams } from './evidence.ts'
@@ -18,6 +19,7 @@ export async function cloneStory(seed: number): Promise<readonly string[]> {
   const rig = await Rig.open({ seed, hasExport: false, chooseFault })
   const mounts = ['a', 'b'].map((name) => join(rig.work, `machine-${name}`))
   const mounted: string[] = []
+  rig.atExit.push(() => mounted.forEach((mount) => void spawnSync('umount', ['-l', mount])))
   let isClean = false
   try {
     const skipped = cloneMachines(rig.work, mounts, mounted)

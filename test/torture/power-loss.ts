@@ -6,6 +6,7 @@
  */
 import { join } from 'node:path'
 import { loadZstd } from '../../shared/zstd.ts'
+import { makeLyingSync } from './bad-disk.ts'
 import { allStreams, judgeLog, settle } from './evidence.ts'
 import { pause, waitUntil } from './machine.ts'
 import { explainVerdict } from './report.ts'
@@ -18,7 +19,14 @@ export interface PowerLossOptions {
   readonly cuts: number
   readonly linesPerSecond: number
   readonly say: (text: string) => void
+  /** Plants a disk that only says that it synced: the cuts must find it. */
+  readonly isLying?: boolean
 }
+
+export type PowerLossResult = 'clean' | 'wrong' | 'skipped'
+
+/** Longer than the agent waits between two attempts. */
+const LAST_QUIET_MS = 20_000
 
 /** EXT4_IOC_SHUTDOWN with "no log flush": what `xfs_io -x -c shutdown` does, for machines without xfsprogs. */
 const SHUTDOWN = `import fcntl, os, struct, sys
@@ -45,7 +53,7 @@ function findShutdown(disk: SmallDisk): ((path: string) => void) | undefined {
   return undefined
 }
 
-export async function powerLoss(options: PowerLossOptions): Promise<boolean> {
+export async function powerLoss(options: PowerLossOptions): Promise<PowerLossResult> {
   const { say, seed } = options
   const parts: { disk?: SmallDisk } = {}
   const rig = await Rig.open({
@@ -56,22 +64,24 @@ export async function powerLoss(options: PowerLossOptions): Promise<boolean> {
       return join(parts.disk.path, 'data')
     },
     collectorArgs: ['--segment-bytes', '1MiB'],
+    ...(options.isLying === true ? { env: makeLyingSync } : {}),
   })
   const { disk } = parts
-  let isClean = false
+  rig.atExit.push(() => disk?.remove())
+  let result: PowerLossResult = 'wrong'
   try {
     const shutDown = disk === undefined ? undefined : findShutdown(disk)
     if (disk === undefined || shutDown === undefined) {
       say(`SKIPPED power loss: no ext4 on a loop device that can be shut down here (${disk?.skipped ?? disk?.kind ?? 'no disk'})`)
-      isClean = true
-      return true
+      result = 'skipped'
+      return result
     }
-    isClean = await cutAgainAndAgain(options, { rig, disk, shutDown })
-    return isClean
+    result = (await cutAgainAndAgain(options, { rig, disk, shutDown })) ? 'clean' : 'wrong'
+    return result
   } finally {
     await rig.close({ keepFolder: true })
     disk?.remove()
-    if (isClean) await rig.close({ keepFolder: false })
+    if (result !== 'wrong' || options.isLying === true) await rig.close({ keepFolder: false })
     else say(`the working folder is kept: ${rig.work}`)
   }
 }
@@ -111,7 +121,7 @@ async function cutAgainAndAgain({ cuts, linesPerSecond, say }: PowerLossOptions,
     }
   }
   loop.stop()
-  await settle(rig)
+  await settle(rig, LAST_QUIET_MS)
   const { verdict } = await judgeLog(rig, await loadZstd())
   say(`${cuts} power cuts`)
   for (const line of explainVerdict(verdict)) say(line)

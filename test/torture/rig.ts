@@ -36,10 +36,13 @@ export class Rig {
   readonly port: number
   /** Arguments of the collector's next start. */
   collectorArgs: readonly string[]
+  /** Undone when the harness itself is ended: mounts. */
+  readonly atExit: (() => void)[] = []
   private isClosed = false
   private readonly env: Readonly<Record<string, string>>
   private readonly killAll = (): void => {
     for (const daemon of [this.collector, ...this.agents]) daemon.killNow()
+    for (const undo of this.atExit) undo()
   }
 
   private constructor(options: RigOptions, port: number) {

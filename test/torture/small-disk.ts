@@ -2,7 +2,7 @@
  * A small file system for the collector's data, so that it can be full: ext4 on a loop device, else a tmpfs, else the
  * plain folder, of which `skipped` says why. Unmounted by `remove`, also after a failure.
  */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -11,8 +11,8 @@ export interface SmallDisk {
   readonly kind: string
   /** Why there is no small file system. */
   readonly skipped: string | undefined
-  /** Takes nearly all of the space that is left. */
-  fill(): void
+  /** Takes nearly all of the space that is left; answers whether it could. */
+  fill(): boolean
   free(): void
   /** Unmounts and mounts again, as after a power cut: the journal is replayed. */
   remount(): void
@@ -20,6 +20,8 @@ export interface SmallDisk {
 }
 
 const LEFT_BYTES = 48 * 1024
+/** More than this left would be no full disk. */
+const LEFT_BYTES_MAX = 4 * 1024 * 1024
 
 export function makeSmallDisk(work: string, megabytes: number): SmallDisk {
   const path = join(work, 'disk')
@@ -34,7 +36,7 @@ export function makeSmallDisk(work: string, megabytes: number): SmallDisk {
     }
   }
   const nothing = (): void => undefined
-  return { path, kind: 'plain folder', skipped: reasons.join('; '), fill: nothing, free: nothing, remount: nothing, remove: nothing }
+  return { path, kind: 'plain folder', skipped: reasons.join('; '), fill: () => false, free: nothing, remount: nothing, remove: nothing }
 }
 
 interface Mount {
@@ -75,8 +77,13 @@ function filler(path: string): Pick<SmallDisk, 'fill' | 'free'> {
   const file = join(path, 'filler')
   return {
     fill: () => {
-      const { bavail, bsize } = statfsSync(path)
-      run('fallocate', ['-l', String(Math.max(bsize, bavail * bsize - LEFT_BYTES)), file])
+      // The collector writes meanwhile, so that what was free a moment ago may not be any more.
+      for (let leftBytes = LEFT_BYTES; leftBytes <= LEFT_BYTES_MAX; leftBytes *= 2) {
+        const { bavail, bsize } = statfsSync(path)
+        const { status } = spawnSync('fallocate', ['-l', String(Math.max(bsize, bavail * bsize - leftBytes)), file])
+        if (status === 0) return true
+      }
+      return false
     },
     free: () => rmSync(file, { force: true }),
   }
