@@ -126,8 +126,7 @@ export class FaultyProxy {
         return
       case 'half-open':
         if (this.options.random() < 0.5) await this.forward(sent)
-        await this.pause(this.options.random() * HALF_OPEN_MS)
-        response.destroy()
+        await this.holdOpen(response)
         return
       case '503':
         reply(response, { status: 503, headers: { 'retry-after': '1', 'content-type': 'text/plain' }, body: Buffer.from('balancer says no\n') })
@@ -154,6 +153,13 @@ export class FaultyProxy {
     socket.write(Buffer.concat([Buffer.from(head), body.subarray(0, Math.floor(body.length * this.options.random()))]), () => {
       socket.resetAndDestroy()
     })
+  }
+
+  /** Says nothing. In a third of the cases the one who asked has to give up, else the connection ends some time. */
+  private async holdOpen(response: ServerResponse): Promise<void> {
+    if (this.options.random() < 0.33 && !response.closed) await new Promise((resolve) => response.once('close', resolve))
+    else await this.pause(this.options.random() * HALF_OPEN_MS)
+    response.destroy()
   }
 
   private pause(ms: number): Promise<void> {

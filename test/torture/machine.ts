@@ -124,10 +124,14 @@ export class Daemon {
     rmSync(this.options.folder, { recursive: true, force: true })
   }
 
+  /** Everything that it wrote to its log. */
+  logText(): string {
+    return existsSync(this.options.logFile) ? readFileSync(this.options.logFile, 'utf8') : ''
+  }
+
   /** Lines of its log that name a bug, and the last ones. */
   logLines(): { bugs: readonly string[]; last: readonly string[] } {
-    if (!existsSync(this.options.logFile)) return { bugs: [], last: [] }
-    const lines = readFileSync(this.options.logFile, 'utf8').split('\n').filter((line) => line !== '')
+    const lines = this.logText().split('\n').filter((line) => line !== '')
     return { bugs: lines.filter((line) => /\bBUG\b/.test(line)), last: lines.slice(-5) }
   }
 

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededRandom } from '../access-log.ts'
 import { loadZstd } from '../../shared/zstd.ts'
+import { weaknesses } from './coverage.ts'
 import { allStreams, judgeCat, judgeExport, judgeVerify, settleAndJudge } from './evidence.ts'
 import { proxyFaults, type ProxyFault } from './faulty-proxy.ts'
 import type { Verdict } from './judge.ts'
@@ -24,15 +25,22 @@ export interface TortureOptions {
   readonly chat: (text: string) => void
 }
 
+/** A question that was asked, and what speaks against the right answer. */
+export interface Check {
+  readonly what: string
+  readonly findings: readonly string[]
+}
+
 export interface TortureResult {
   readonly isClean: boolean
   readonly kills: number
   readonly faults: ReadonlyMap<string, number>
   readonly requestFaults: ReadonlyMap<ProxyFault, number>
   readonly verdicts: readonly Verdict[]
-  /** What is wrong beside lost, doubled and reordered lines. */
-  readonly findings: readonly string[]
+  /** What was asked beside the verdicts. */
+  readonly checks: readonly Check[]
   readonly selfEnds: number
+  readonly seconds: number
   readonly work: string
 }
 
@@ -59,32 +67,58 @@ export async function torture(options: TortureOptions): Promise<TortureResult> {
   let isClean = false
   try {
     if (disk === undefined || clock === undefined) throw new Error('the rig has no disk or no clock')
+    rig.atExit.push(() => disk.remove())
     options.say(`working folder ${rig.work}; collector's disk: ${disk.kind}`)
     if (disk.skipped !== undefined) options.say(`SKIPPED full disk: no small file system can be mounted here (${disk.skipped})`)
     const schedule = new Schedule({ rig, disk, clock, random: seededRandom(options.seed ^ 0xfa17), say: options.chat })
-    const world = makeWorld(rig, options.linesPerSecond)
-    const loop = new WriterLoop(world.writers)
-    await begin(rig, loop)
-    parts.isHurting = true
-    await hurt(schedule, loop, options)
-    parts.isHurting = false
-    loop.stop()
-    schedule.heal()
-    options.say('faults are over; waiting until everything has arrived')
-    await waitUntil(() => rig.isReady(), 60_000)
-    const judged = await judgeAll(rig, world.bases)
-    const bugs = [rig.collector, ...rig.agents].flatMap((daemon) => daemon.logLines().bugs.slice(0, 3).map((line) => `${daemon.name} says: ${line.slice(0, 400)}`))
-    const findings = [...judged.findings, ...bugs]
-    isClean = findings.length === 0 && judged.verdicts.every((verdict) => verdict.findings.length === 0)
-    const selfEnds = [rig.collector, ...rig.agents].reduce((sum, daemon) => sum + daemon.selfEnds, 0)
-    return { isClean, kills: schedule.kills, faults: schedule.counts, requestFaults: rig.proxy.counts, ...judged, findings, selfEnds, work: rig.work }
+    const result = await hurtAndJudge({ rig, schedule, parts }, options)
+    isClean = result.isClean
+    return result
   } finally {
     await rig.close({ keepFolder: true })
     disk?.free()
-    if (isClean) {
-      disk?.remove()
-      await rig.close({ keepFolder: false })
-    } else disk?.remove()
+    disk?.remove()
+    if (isClean) await rig.close({ keepFolder: false })
+  }
+}
+
+interface Stage {
+  readonly rig: Rig
+  readonly schedule: Schedule
+  readonly parts: { isHurting: boolean }
+}
+
+async function hurtAndJudge({ rig, schedule, parts }: Stage, options: TortureOptions): Promise<TortureResult> {
+  const startMs = performance.now()
+  const secondsSoFar = (): number => (performance.now() - startMs) / 1000
+  const world = makeWorld(rig, options.linesPerSecond)
+  const loop = new WriterLoop(world.writers)
+  await begin(rig, loop)
+  parts.isHurting = true
+  await hurt(schedule, loop, options)
+  parts.isHurting = false
+  const minutes = secondsSoFar() / 60
+  loop.stop()
+  schedule.heal()
+  options.say(`faults are over after ${Math.round(minutes * 60)} s; waiting until everything has arrived`)
+  const { kills } = schedule
+  await waitUntil(() => rig.isReady(), 60_000)
+  const { verdicts, checks } = await judgeAll(rig, world.bases)
+  const daemons = [rig.collector, ...rig.agents]
+  const logs = daemons.map((daemon) => daemon.logText())
+  const bugs = daemons.flatMap((daemon) => daemon.logLines().bugs.slice(0, 3).map((line) => `${daemon.name} says: ${line.slice(0, 400)}`))
+  const course = { kills, minutes, kinds: schedule.kinds, counts: schedule.counts, requestCounts: rig.proxy.counts, logs, verdicts }
+  const all = [...checks, { what: 'no daemon met a bug', findings: bugs }, { what: 'the harness did what it says', findings: weaknesses(course) }]
+  return {
+    isClean: all.every(({ findings }) => findings.length === 0) && verdicts.every(({ findings }) => findings.length === 0),
+    kills,
+    faults: schedule.counts,
+    requestFaults: rig.proxy.counts,
+    verdicts,
+    checks: all,
+    selfEnds: daemons.reduce((sum, daemon) => sum + daemon.selfEnds, 0),
+    seconds: secondsSoFar(),
+    work: rig.work,
   }
 }
 
@@ -129,7 +163,11 @@ function nameIn(basePath: string): string {
 async function begin(rig: Rig, loop: WriterLoop): Promise<void> {
   rig.collector.start()
   if (!(await waitUntil(() => rig.isReady(), 60_000))) throw new Error(`the collector does not start: ${rig.collector.logLines().last.join('\n')}`)
-  for (const agent of rig.agents) agent.start()
+  for (const agent of rig.agents) {
+    agent.start()
+    const before = rig.proxy.requests
+    if (!(await waitUntil(() => rig.proxy.requests > before, 60_000))) throw new Error(`${agent.name} does not start`)
+  }
   loop.start()
   const hasBegun = await waitUntil(async () => (await allStreams(rig)).length >= 6, 60_000)
   if (!hasBegun) throw new Error('the agents do not ship')
@@ -150,10 +188,10 @@ async function hurt(schedule: Schedule, loop: WriterLoop, { kills, minutes, say 
   }
 }
 
-async function judgeAll(rig: Rig, bases: World['bases']): Promise<{ verdicts: Verdict[]; findings: string[] }> {
+async function judgeAll(rig: Rig, bases: World['bases']): Promise<{ verdicts: Verdict[]; checks: Check[] }> {
   const zstd = await loadZstd()
   const { verdict, judge } = await settleAndJudge(rig, zstd)
   const exported = await judgeExport(rig, zstd)
-  const findings = [...(await judgeCat(rig, judge, bases)), ...(await judgeVerify(rig))]
-  return { verdicts: [verdict, exported], findings }
+  const checks = [{ what: 'cat', findings: await judgeCat(rig, judge, bases) }, { what: 'verify', findings: await judgeVerify(rig) }]
+  return { verdicts: [verdict, exported], checks }
 }

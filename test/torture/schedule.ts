@@ -39,6 +39,11 @@ export class Schedule {
     ]
   }
 
+  /** Every kind of fault that can strike here. */
+  get kinds(): readonly string[] {
+    return this.faults.map(({ name }) => name)
+  }
+
   get kills(): number {
     return this.options.rig.agents.reduce((sum, agent) => sum + agent.kills, this.options.rig.collector.kills)
   }
@@ -116,11 +121,13 @@ export class Schedule {
   }
 
   private async networkAway(): Promise<void> {
-    const { proxy } = this.options.rig
+    const { proxy, ledger } = this.options.rig
+    const interruption = ledger.interrupt('network')
     proxy.isUp = false
     proxy.cutAll()
     await pause(500 + this.options.random() * 4000)
     proxy.isUp = true
+    interruption.toMs = performance.now()
   }
 
   private async cutAll(): Promise<void> {
@@ -130,10 +137,12 @@ export class Schedule {
 
   private async diskFull(): Promise<void> {
     const { disk, random, rig } = this.options
-    disk.fill()
+    const interruption = rig.ledger.interrupt('disk')
+    if (!disk.fill()) throw new Error('the disk could not be filled')
     await pause(1000 + random() * 3000)
     if (random() < 0.4) await this.killAndRestart(rig.collector)
     disk.free()
+    interruption.toMs = performance.now()
     await pause(500)
   }
 
@@ -142,6 +151,7 @@ export class Schedule {
     clock.move((random() - 0.5) * 200 * HOUR_MS)
     await pause(300 + random() * 1500)
     if (random() < 0.5) await this.killAndRestart(this.any())
-    clock.move(0)
+    // Else it stays where it is: a step of the clock is not always undone.
+    if (random() < 0.6) clock.move(0)
   }
 }
