@@ -16,12 +16,20 @@ export interface ScheduleOptions {
   readonly say: (text: string) => void
 }
 
+interface Fault {
+  readonly weight: number
+  readonly name: string
+  readonly act: () => Promise<void>
+}
+
 const HOUR_MS = 3_600_000
 
 export class Schedule {
   readonly counts = new Map<string, number>()
   private readonly options: ScheduleOptions
-  private readonly faults: readonly { readonly weight: number; readonly name: string; readonly act: () => Promise<void> }[]
+  private readonly faults: readonly Fault[]
+  /** Each kind once, in a seeded order, before weights decide: so that short runs meet all of them. */
+  private readonly firstRound: Fault[]
 
   constructor(options: ScheduleOptions) {
     this.options = options
@@ -37,6 +45,8 @@ export class Schedule {
       ...(options.disk.skipped === undefined ? [{ weight: 4, name: 'disk full', act: () => this.diskFull() }] : []),
       { weight: 4, name: 'clock moved', act: () => this.clockMoved() },
     ]
+    const order = new Map(this.faults.map((fault) => [fault, options.random()]))
+    this.firstRound = this.faults.toSorted((a, b) => (order.get(a) ?? 0) - (order.get(b) ?? 0))
   }
 
   /** Every kind of fault that can strike here. */
@@ -55,16 +65,18 @@ export class Schedule {
 
   /** One fault from its beginning to its end. */
   async next(): Promise<void> {
-    const sum = this.faults.reduce((total, { weight }) => total + weight, 0)
-    let dice = this.options.random() * sum
-    for (const { weight, name, act } of this.faults) {
-      dice -= weight
-      if (dice >= 0) continue
-      this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
-      this.options.say(name)
-      await act()
-      return
-    }
+    const fault = this.firstRound.pop() ?? this.draw()
+    this.counts.set(fault.name, (this.counts.get(fault.name) ?? 0) + 1)
+    this.options.say(fault.name)
+    await fault.act()
+  }
+
+  private draw(): Fault {
+    const { faults } = this
+    let dice = this.options.random() * faults.reduce((total, { weight }) => total + weight, 0)
+    const fault = faults.find(({ weight }) => (dice -= weight) < 0) ?? faults[0]
+    if (fault === undefined) throw new Error('there is no fault')
+    return fault
   }
 
   /** Everything runs again and nothing stands in the way. */
