@@ -4,7 +4,7 @@
  */
 import { splitRecordKey, type QueryRecord } from '../../shared/wire.ts'
 import type { BatchRows } from './batch-rows.ts'
-import { JsonText } from './json-text.ts'
+import { JsonText } from '../../shared/json-text.ts'
 import type { DamagedRange, Direction, ScanPage, ScanTask, ScanUnit } from './scan-types.ts'
 
 const FIRST_TEXT_BYTES = 16 * 1024

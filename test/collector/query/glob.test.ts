@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { parseCursor, formatCursor } from '../../../collector/query/cursor.ts'
 import { compileGlobs } from '../../../collector/query/glob.ts'
-import { JsonText } from '../../../collector/query/json-text.ts'
+import { JsonText } from '../../../shared/json-text.ts'
 import fc from 'fast-check'
 
 describe('globs', () => {
