@@ -1,53 +1,87 @@
 /**
- * `npm run bench -- [workload…] [--mb N] [--runs N] [--json FILE]`: figures of the real programs, each a process of its
- * own, with real fsync. Prints the median of the runs and their spread, and writes JSON when asked. It measures; it
- * never judges, and no test depends on it.
+ * `npm run bench -- [workload…]`: figures of the real programs, each a process of its own, with real fsync, beside their
+ * peers in the same run. Contestants run in turn, round after round; the table shows medians and spread. It measures; it
+ * judges only when `--compare` asks it to, and no test depends on it.
  */
-import { writeFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
-import { parseArgs } from 'node:util'
+import { readFile, writeFile } from 'node:fs/promises'
+import { cpus, loadavg } from 'node:os'
+import * as v from 'valibot'
+import { compareRatios } from './compare.ts'
+import { helpText, parseCommandLine, type CommandLine } from './options.ts'
+import { ratiosOf, resultsSchema, summarize, type Results, type WorkloadResults } from './results.ts'
+import { comparisonTable, workloadTable } from './table.ts'
 import { backlog } from './w1-backlog.ts'
+import { sealedBatches } from './w6-sealed-batches.ts'
 import type { Figures, Workload } from './workload.ts'
 
-const workloads: Readonly<Record<string, Workload>> = { W1: backlog }
+const workloads: Readonly<Record<string, Workload>> = { W1: backlog, W6: sealedBatches }
 
-async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { mb: { type: 'string', default: '300' }, runs: { type: 'string', default: '3' }, json: { type: 'string' } },
-  })
-  const wanted = positionals.length > 0 ? positionals : Object.keys(workloads)
+async function main(args: readonly string[]): Promise<number> {
+  const commandLine = parseCommandLine(args)
+  if (commandLine.isHelp) {
+    print(helpText)
+    return 0
+  }
+  const isAll = commandLine.workloads.length === 0 || commandLine.workloads.includes('all')
+  const wanted = isAll ? Object.keys(workloads) : commandLine.workloads
   const unknown = wanted.filter((name) => workloads[name] === undefined)
   if (unknown.length > 0) {
-    process.stderr.write(`no workload ${unknown.join(', ')}; there are: ${Object.keys(workloads).join(', ')}\n`)
+    process.stderr.write(`no workload ${unknown.join(', ')}; there are: ${Object.keys(workloads).join(', ')}, all\n`)
     return 2
   }
-  process.stdout.write(`Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}\n`)
-  const results: Record<string, Figures[]> = {}
+  const earlier = commandLine.compare === undefined ? undefined : v.parse(resultsSchema, JSON.parse(await readFile(commandLine.compare, 'utf8')))
+  const loadBefore = loadavg()[0] ?? 0
+  const cpu = cpus()[0]?.model ?? 'unknown CPU'
+  print(`Node ${process.version}, ${cpus().length} × ${cpu}, load average ${loadBefore.toFixed(2)}\n`)
+  const results: Results = { node: process.version, cpu, cores: cpus().length, loadBefore, options: { ...commandLine.options, runs: commandLine.runs }, workloads: {} }
   for (const name of wanted) {
-    const runs: Figures[] = []
-    for (let run = 0; run < Number(values.runs); run += 1) {
-      const figures = await workloads[name]?.run({ megabytes: Number(values.mb) })
-      if (figures !== undefined) runs.push(figures)
+    const workload = workloads[name]
+    if (workload === undefined) continue
+    results.workloads[name] = await measure(name, workload, commandLine)
+    // Written after each: a run that is ended early leaves what it has.
+    if (commandLine.json !== undefined) await writeFile(commandLine.json, `${JSON.stringify(results, null, 2)}\n`)
+  }
+  if (earlier === undefined) return 0
+  const comparisons = compareRatios(earlier, results)
+  print(comparisonTable(comparisons))
+  return comparisons.compared.some(({ isRegression }) => isRegression) ? 1 : 0
+}
+
+async function measure(name: string, workload: Workload, { options, runs }: CommandLine): Promise<WorkloadResults> {
+  const startedMs = performance.now()
+  progress(`${name}: preparing`)
+  const prepared = await workload.prepare(options)
+  try {
+    if (prepared.warmUp !== undefined) {
+      progress(`${name}: warm-up`)
+      await prepared.warmUp()
     }
-    results[name] = runs
-    print(name, workloads[name]?.title ?? '', runs)
+    const rounds = new Map<string, Figures[]>(prepared.contestants.map((contestant) => [contestant.name, []]))
+    for (let round = 0; round < (runs ?? workload.runs); round += 1) {
+      for (const contestant of prepared.contestants) {
+        progress(`${name}: round ${round + 1}, ${contestant.name}`)
+        rounds.get(contestant.name)?.push(await contestant.run())
+      }
+    }
+    const results = { title: workload.title, notes: [...prepared.notes], contestants: summarize(rounds), ratios: ratiosOf(prepared.ratios, rounds) }
+    print(workloadTable(name, results, rounds))
+    progress(`${name}: took ${Math.round((performance.now() - startedMs) / 1000)} s`)
+    return results
+  } finally {
+    await prepared.close()
   }
-  if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify({ node: process.version, results }, null, 2)}\n`)
-  return 0
 }
 
-function print(name: string, title: string, runs: readonly Figures[]): void {
-  process.stdout.write(`\n${name}  ${title}  (median of ${runs.length}; min … max)\n`)
-  for (const key of Object.keys(runs[0] ?? {})) {
-    const sorted = runs.map((figures) => figures[key] ?? Number.NaN).sort((a, b) => a - b)
-    const median = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-    process.stdout.write(`  ${key.padEnd(44)} ${format(median).padStart(14)}   ${format(sorted[0] ?? 0)} … ${format(sorted.at(-1) ?? 0)}\n`)
-  }
+function print(text: string): void {
+  process.stdout.write(text)
 }
 
-function format(value: number): string {
-  return value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toFixed(value < 10 ? 2 : 1)
+/** On stderr: the tables on stdout stay clean. */
+function progress(text: string): void {
+  process.stderr.write(`… ${text}\n`)
 }
 
-process.exitCode = await main()
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  return 2
+})

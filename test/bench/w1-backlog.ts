@@ -1,71 +1,65 @@
 /** W1: one file that is already there, shipped to its end, acked after fsync. Agent and collector on a core each. */
-import { spawn } from 'node:child_process'
-import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeAccessLog } from '../access-log.ts'
-import * as v from 'valibot'
-import { topicsResponseSchema } from '../../shared/wire.ts'
-import { freePort, temporaryFolder, until } from '../e2e/processes.ts'
-import { costOf, watchCost } from './process-cost.ts'
-import type { Figures, Workload } from './workload.ts'
+import { logBytes, readBack, startCollector } from './collector-process.ts'
+import { accessLines, writeLines, type WrittenFile } from './lines.ts'
+import { endedChildrenCpuSeconds, loopbackBytes, since, watchCost } from './process-cost.ts'
+import { inTemporaryFolder, ownProgram, Program, temporaryFolder } from './programs.ts'
+import { SequenceCounter } from './sequence-counter.ts'
+import type { BenchOptions, Figures, Workload } from './workload.ts'
 
 export const backlog: Workload = {
-  title: 'a file of 200-byte access lines that is already there, file → fsynced and readable',
-  run: async ({ megabytes }) => {
-    const folder = await temporaryFolder()
-    try {
-      return await measure(folder.path, megabytes * 1_000_000)
-    } finally {
-      await folder.remove()
+  title: 'a file that is already there, file → fsynced and readable',
+  runs: 3,
+  prepare: async (options) => {
+    const inputs = await temporaryFolder()
+    const access = await writeLines(join(inputs.path, 'access.log'), { bytes: options.bytes, make: accessLines() })
+    return {
+      contestants: [{ name: 'tailrace', run: () => inTemporaryFolder((folder) => ship(folder, [access], options)) }],
+      ratios: [],
+      notes: [],
+      close: inputs.remove,
     }
   },
 }
 
-async function measure(folder: string, bytes: number): Promise<Figures> {
-  const log = join(folder, 'access.log')
-  const { lines } = await writeAccessLog({ path: log, bytes, seed: 1 })
+/** Ships files with `--once` on core 0 to a collector on core 1. */
+export async function ship(folder: string, files: readonly WrittenFile[], options: BenchOptions): Promise<Figures> {
+  const lines = files.reduce((sum, file) => sum + file.lines, 0)
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   const data = join(folder, 'data')
-  const port = await freePort()
-  const url = `http://127.0.0.1:${port}`
-  const collector = pinned(1, 'tailrace-collector', ['run', '--data', data, '--listen', `127.0.0.1:${port}`, '--log-level', 'warn'])
+  const collector = await startCollector({ data, core: 1, args: options.collectorArgs })
   try {
-    await until('the collector is ready', async () => (await fetch(`${url}/ready`)).ok)
-    const before = await costOf(collector.pid ?? 0)
-    const started = performance.now()
-    const agent = pinned(0, 'tailrace-agent', ['run', '--once', '--collector', url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn', log])
-    const cost = await watchCost(agent.pid ?? 0, () => agent.exitCode === null)
-    const seconds = (performance.now() - started) / 1000
-    if (agent.exitCode !== 0) throw new Error(`the agent ended with ${agent.exitCode}`)
-    const after = await costOf(collector.pid ?? 0)
-    const stored = await recordsStored(url)
+    const before = { collector: await collector.program.cost(), children: await endedChildrenCpuSeconds(), wire: await loopbackBytes() }
+    const startedMs = performance.now()
+    const agent = new Program({
+      command: [
+        ...ownProgram('tailrace-agent'), 'run', '--once', '--collector', collector.url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn',
+        ...options.agentArgs, ...files.map(({ path }) => path),
+      ],
+      core: 0,
+    })
+    const watched = await watchCost(agent.pid, () => agent.isRunning)
+    const seconds = (performance.now() - startedMs) / 1000
+    if ((await agent.ended()) !== 0) throw new Error(`the agent ended with ${agent.child.exitCode}: ${agent.said}`)
+    const wire = (await loopbackBytes()) - before.wire
+    const agentCpu = (await endedChildrenCpuSeconds()) - before.children
+    const cost = since(before.collector, await collector.program.cost())
+    const counter = new SequenceCounter(lines)
+    await readBack(collector.url, counter)
     return {
-      'lines/s, wall': lines / seconds,
-      'MB/s of source, wall': bytes / seconds / 1e6,
-      'lines per agent CPU-second': lines / cost.cpuSeconds,
-      'lines per collector CPU-second': lines / (after.cpuSeconds - before.cpuSeconds),
-      'agent peak RSS MiB': cost.peakRssMiB,
-      'collector peak RSS MiB': after.peakRssMiB,
+      'lines/s': lines / seconds,
+      'MB/s of source': bytes / seconds / 1e6,
+      'lines per agent CPU-second': lines / agentCpu,
+      'agent CPU-s per million lines': agentCpu / (lines / 1e6),
+      'collector CPU-s per million lines': cost.cpuSeconds / (lines / 1e6),
+      'agent peak RSS MiB': watched.peakRssMiB,
+      'collector peak RSS MiB': cost.peakRssMiB,
+      'bytes on the wire per line': wire / lines,
       'bytes on disk per line': (await logBytes(data)) / lines,
-      'lines lost': Math.max(0, lines - stored),
-      'lines doubled': Math.max(0, stored - lines),
+      'lines lost': counter.lost,
+      'lines doubled': counter.doubled,
     }
   } finally {
-    collector.kill('SIGKILL')
+    await collector.program.stop()
   }
-}
-
-function pinned(core: number, program: string, args: readonly string[]): ReturnType<typeof spawn> {
-  const path = new URL(`${program}.js`, import.meta.url).pathname
-  return spawn('taskset', ['-c', String(core), process.execPath, path, ...args], { stdio: ['ignore', 'ignore', 'inherit'] })
-}
-
-async function recordsStored(url: string): Promise<number> {
-  const { topics } = v.parse(topicsResponseSchema, await (await fetch(`${url}/v1/topics`)).json())
-  return topics.flatMap((topic) => topic.partitions).reduce((sum, partition) => sum + partition.highWatermark, 0)
-}
-
-async function logBytes(data: string): Promise<number> {
-  const names = (await readdir(join(data, 'topics'), { recursive: true })).filter((name) => name.endsWith('.log'))
-  const sizes = await Promise.all(names.map(async (name) => (await stat(join(data, 'topics', name))).size))
-  return sizes.reduce((sum, size) => sum + size, 0)
 }
