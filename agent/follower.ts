@@ -451,6 +451,7 @@ export class Follower {
       for (const directory of this.deps.registry.forgetFinished()) this.rescueDirectories.add(directory)
       this.checkPositions(positions)
     }
+    if (!isFirst) this.checkOvertaken(greeting.streams)
     this.deps.reader.wake()
   }
 
@@ -461,6 +462,20 @@ export class Follower {
       if (stream === undefined || stream.settled.recordCount === 0) continue
       if ((positions.get(stream.identity.idHex) ?? 0) >= stream.settled.position) continue
       stream.state = { kind: 'moved', reason: 'expected' }
+      this.stopped(stream)
+    }
+  }
+
+  /**
+   * A stream that is at rest here and has grown there holds another file: of a cloned agent, which came first after an
+   * older copy of the folder was put in place. Ours may never grow again, so it is looked at now.
+   */
+  private checkOvertaken(streams: Greeting['streams']): void {
+    const { registry } = this.deps
+    for (const { id, position } of streams) {
+      const stream = registry.ofStream(id)?.cursor?.stream
+      if (stream === undefined || !stream.isIdle || position <= stream.settled.position) continue
+      stream.state = { kind: 'moved', reason: 'have' }
       this.stopped(stream)
     }
   }

@@ -211,6 +211,21 @@ describe('a collector that comes and goes', () => {
     await rig.stop()
   })
 
+  test('a file at rest whose stream was given to another one meanwhile is shipped anew', async () => {
+    const rig = await (await rigWith({ '/log/a.log': lines('a', 10) })).start()
+    await rig.pass(2000)
+    // Set back, and filled by a clone that has the same inode and birth time, before this agent said hello again.
+    const stream = rig.collector.streamAt('/log/a.log')
+    stream.bytes = Buffer.from(lines('clone', 30))
+    stream.records.length = 0
+    rig.collector.instance = '0000000000000002'
+    await rig.append('/log/new.log', 'one\n')
+    await rig.pass(60_000)
+    const stored = [...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())
+    expect(stored.toSorted()).toEqual([lines('a', 10), lines('clone', 30), 'one\n'].toSorted())
+    await rig.stop()
+  })
+
   test('another cluster is refused, since its positions are not ours', async () => {
     const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
     await rig.pass(1000)
