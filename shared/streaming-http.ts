@@ -56,7 +56,7 @@ function send(request: HttpRequest, options: StreamingHttpOptions, live: Set<htt
     })
     outgoing.once('timeout', () => outgoing.destroy(new Error('no progress on the connection')))
     // Also after the answer: a broken pipe of a body that nobody wants any more must not become uncaught.
-    outgoing.on('error', (error) => reject(translate(error, state)))
+    outgoing.on('error', (error) => reject(translate(error, { ...state, host: outgoing.host })))
     outgoing.setTimeout(request.headersTimeoutMs ?? IDLE_TIMEOUT_MS)
     // A source that fails ends the connection with its own error, which the handler above passes on.
     sendBody(outgoing, request.body, state).catch((error: unknown) => outgoing.destroy(asError(error)))
@@ -135,10 +135,10 @@ async function* bodyOf(answer: http.IncomingMessage): AsyncGenerator<Uint8Array>
   }
 }
 
-function translate(error: Error, state: { isConnected: boolean }): AppError {
+function translate(error: Error, state: { isConnected: boolean; host: string }): AppError {
   if (error instanceof AppError) return error
   const detail = errnoOf(error) ?? error.message
-  if (!state.isConnected) return new AppError('CANNOT_CONNECT', `cannot connect: ${detail}`, { cause: error })
+  if (!state.isConnected) return new AppError('CANNOT_CONNECT', `cannot connect to ${state.host}: ${detail}`, { cause: error })
   return new AppError('UNKNOWN_OUTCOME', `the connection broke: ${detail}`, { cause: error })
 }
 

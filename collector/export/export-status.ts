@@ -1,23 +1,25 @@
 /** What people see of a partition's export: the shape of `GET /v1/exports`. Pure. */
 import type { SegmentInfo, Watermarks } from '../storage/topic-log.ts'
+import type { AppError } from '../../shared/errors.ts'
 import type { ExportInfo } from '../../shared/wire.ts'
 import { segmentName } from './layout.ts'
-import type { PartitionExport } from './partition-export.ts'
+import { isParking, type PartitionExport } from './partition-export.ts'
 import { inOffsetOrder } from './plan.ts'
+import type { Standing } from './standing.ts'
 
 export interface StatusFacts {
   readonly watermarks: Watermarks
   readonly nowMs: number
   /** Newest segments listed. */
   readonly segmentsMax: number
-  /** Why nothing is exported at all, or undefined. */
-  readonly blocked: string | undefined
+  /** Whose the store is: nothing is exported while it is not known to be ours. */
+  readonly standing: Standing
 }
 
 export function describePartition(partition: PartitionExport, facts: StatusFacts): ExportInfo {
   const exportedOffset = partition.progress.recordedOffset ?? 0
   const waiting = partition.sealed().filter((segment) => segment.nextOffset > exportedOffset)
-  const { state, reason } = describeState(partition, facts.blocked)
+  const { state, reason } = describeState(partition, facts.standing)
   return {
     topic: partition.topic,
     partition: partition.partition,
@@ -38,13 +40,17 @@ function lagMs(waiting: readonly SegmentInfo[], nowMs: number): number {
   return since === undefined ? 0 : Math.max(0, Math.round(nowMs - since))
 }
 
-function describeState(partition: PartitionExport, blocked: string | undefined): Pick<ExportInfo, 'state' | 'reason'> {
-  if (blocked !== undefined) return { state: 'waiting', reason: blocked }
+function describeState(partition: PartitionExport, standing: Standing): Pick<ExportInfo, 'state' | 'reason'> {
+  if (standing.kind === 'refused') return { state: 'parked', reason: describeError(standing.error) }
+  if (standing.kind === 'asking') {
+    const { error } = standing
+    return error === undefined ? { state: 'waiting', reason: 'the export is starting' } : { state: isParking(error) ? 'parked' : 'waiting', reason: describeError(error) }
+  }
   const { state } = partition
   switch (state.kind) {
     case 'waiting':
     case 'parked':
-      return { state: state.kind, reason: state.error.hint === undefined ? state.error.message : `${state.error.message} (${state.error.hint})` }
+      return { state: state.kind, reason: describeError(state.error) }
     case 'gap':
       return { state: 'gap', reason: `offsets ${state.fromOffset} to ${state.toOffset} are neither exported nor on disk` }
     case 'exporting':
@@ -54,6 +60,10 @@ function describeState(partition: PartitionExport, blocked: string | undefined):
       return damaged?.kind === 'damaged' ? { state: 'parked', reason: damaged.reason } : { state: 'idle', reason: null }
     }
   }
+}
+
+function describeError({ message, hint }: AppError): string {
+  return hint === undefined ? message : `${message} (${hint})`
 }
 
 function describeSegments(partition: PartitionExport): ExportInfo['segments'] {

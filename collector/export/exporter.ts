@@ -88,7 +88,7 @@ class SegmentExporter implements Exporter {
   private readonly running = new Map<string, Promise<void>>()
   private readonly liveTemps = new Set<string>()
   private journal: Journal | undefined
-  private standing: Standing = { kind: 'asking', reason: 'the export is starting' }
+  private standing: Standing = { kind: 'asking', error: undefined }
   /** Stays when somebody takes the store over: uploads under way then hear it from the owner file. */
   private held: Owner | undefined
   private background: Promise<void> | undefined
@@ -180,7 +180,7 @@ class SegmentExporter implements Exporter {
       this.refuse(failure)
       return
     }
-    this.standing = { kind: 'asking', reason: failure.message }
+    this.standing = { kind: 'asking', error: failure }
     this.alarmList.raise('store', { code: 'EXPORT_STORE_UNREACHABLE', message: failure.message })
     this.system.log.warn('the export store does not answer', { store: this.description, code: failure.code, error: failure.message, hint: failure.hint })
   }
@@ -285,7 +285,6 @@ class SegmentExporter implements Exporter {
   status(options: { segmentsMax?: number } = {}): ExportInfo[] {
     const { standing } = this
     if (this.journal === undefined) return []
-    const blocked = standing.kind === 'ours' ? undefined : standing.kind === 'refused' ? standing.error.message : standing.reason
     return this.all()
       .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1))
       .map((partition) =>
@@ -293,7 +292,7 @@ class SegmentExporter implements Exporter {
           watermarks: this.options.log.watermarks(partition.topic, partition.partition),
           nowMs: this.system.clock.nowMs(),
           segmentsMax: options.segmentsMax ?? Number.MAX_SAFE_INTEGER,
-          blocked,
+          standing,
         }),
       )
   }
@@ -315,7 +314,7 @@ class SegmentExporter implements Exporter {
       for (const { partition } of topic.partitions) await this.options.log.roll(topic.name, partition)
     }
     if (this.standing.kind === 'refused') throw this.standing.error
-    if (this.standing.kind === 'asking') throw new AppError('UNAVAILABLE', `the export store does not answer: ${this.standing.reason}`)
+    if (this.standing.kind === 'asking') throw new AppError('UNAVAILABLE', `the export store does not answer: ${this.standing.error?.message ?? 'it was not asked yet'}`)
     const partitions = this.all()
     for (const partition of partitions) partition.hurry()
     const queue = [...partitions]

@@ -199,7 +199,7 @@ export class PartitionExport {
       this.state = { kind: 'idle' }
       return
     }
-    const isParked = parkingCodes.has(error.code)
+    const isParked = isParking(error)
     const delayMs = backoffMs(this.failuresInRow, isParked ? PARKED : WAITING, this.deps.random.next())
     this.failuresInRow += 1
     this.dueMs = this.deps.clock.monotonicMs() + delayMs
@@ -250,5 +250,9 @@ export class PartitionExport {
   }
 }
 
-/** Failures that stay until a person changes something; tried again all the same, only less often. */
+/** Whether a failure stays until a person changes something; it is tried again all the same, only less often. */
+export function isParking({ code }: AppError): boolean {
+  return parkingCodes.has(code)
+}
+
 const parkingCodes: ReadonlySet<string> = new Set(['REMOTE_REFUSED', 'UNAVAILABLE', 'DISK_FULL', 'STORAGE_ERROR', 'RESTORE_REQUIRED', 'UNAUTHENTICATED', 'FORBIDDEN', 'INTERNAL'])

@@ -53,6 +53,8 @@ export const SMALL_BODY_BYTES_MAX = 64 * 1024
 export const LIST_BODY_BYTES_MAX = 64 * 1024 * 1024
 const ATTEMPTS_MAX = 4
 const RETRY = { baseMs: 500, maxMs: 15_000 }
+/** Where the name of a DataNode is the trouble, most often because it is that of a container. */
+const dataNodeHint = 'add the name to the DNS of this machine, map it with hdfsDataNodes, or go through HttpFS (hdfsMode: httpfs)'
 const TOKEN_CHARACTERS_MAX = 16 * 1024
 
 const locationSchema = v.object({ Location: v.pipe(v.string(), v.maxLength(32 * 1024)) })
@@ -96,9 +98,22 @@ export class WebHdfsClient {
 
   /** A read of a DataNode URL that `call` answered. */
   async getFrom(url: string, call: WebHdfsCall): Promise<HttpResponse> {
-    const response = await this.transport.streamingHttp.request({ method: 'GET', url, signal: this.signalOf(call) })
-    if (response.status === 200) return response
-    throw failureToError(await readFailure(response), describe(this.options, call))
+    return this.askDataNode({ method: 'GET', url, signal: this.signalOf(call) }, call)
+  }
+
+  /** The data leg of `call`. CANNOT_CONNECT names the DataNode and what can be done about its name. */
+  async askDataNode(request: HttpRequest, call: WebHdfsCall): Promise<HttpResponse> {
+    const what = describe(this.options, call)
+    let response: HttpResponse
+    try {
+      response = await this.transport.streamingHttp.request(request)
+    } catch (error) {
+      const failure = toAppError(error)
+      if (failure.code !== 'CANNOT_CONNECT' || this.options.mode === 'httpfs') throw error
+      throw new AppError('CANNOT_CONNECT', `${what}: DataNode: ${failure.message}`, { cause: failure, hint: dataNodeHint })
+    }
+    if (response.status === 200 || response.status === 201) return response
+    throw failureToError(await readFailure(response), what)
   }
 
   /** One operation until a NameNode took it or it is clear that none will now. A redirect is checked before it is given. */
@@ -265,7 +280,7 @@ export async function readBody(response: HttpResponse, bytesMax: number): Promis
   return Buffer.concat(pieces)
 }
 
-function parseBody<S extends v.GenericSchema>(body: Buffer, schema: S, what: string): v.InferOutput<S> {
+export function parseBody<S extends v.GenericSchema>(body: Buffer, schema: S, what: string): v.InferOutput<S> {
   let value: unknown
   try {
     value = JSON.parse(body.toString('utf8'))

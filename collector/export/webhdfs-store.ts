@@ -8,15 +8,15 @@
  */
 import * as v from 'valibot'
 import { AppError, toAppError } from '../../shared/errors.ts'
-import type { HttpClient, HttpResponse, System } from '../../shared/system.ts'
+import type { HttpClient, HttpRequest, HttpResponse, System } from '../../shared/system.ts'
 import { matchesByReading, type ByteSource, type ContentMatch, type ExpectedContent, type RemoteName, type RemoteStat, type RemoteStore } from './remote-store.ts'
 import { hdfsMd5, parseHdfsChecksum } from './webhdfs-checksum.ts'
 import {
   absolutePath,
   describe,
   LIST_BODY_BYTES_MAX,
+  parseBody,
   readBody,
-  readFailure,
   SMALL_BODY_BYTES_MAX,
   WebHdfsClient,
   type CallAnswer,
@@ -24,7 +24,6 @@ import {
   type WebHdfsOptions,
   type WebHdfsTransport,
 } from './webhdfs-client.ts'
-import { failureToError } from './webhdfs-errors.ts'
 
 const MIB = 1024 * 1024
 /** A segment is one block where it may be: a space quota is charged by whole blocks, and one block is one checksum. */
@@ -113,7 +112,7 @@ class WebHdfsStore implements RemoteStore {
   }
 
   private async upload(url: string, call: WebHdfsCall, source: ByteSource): Promise<void> {
-    const response = await this.streamingHttp.request({
+    const request: HttpRequest = {
       method: 'PUT',
       url,
       headers: { 'content-type': 'application/octet-stream', 'x-xsrf-header': 'tailrace' },
@@ -121,12 +120,8 @@ class WebHdfsStore implements RemoteStore {
       // A DataNode answers only when every replica has the last packet.
       headersTimeoutMs: 60_000,
       ...(call.signal === undefined ? {} : { signal: call.signal }),
-    })
-    if (response.status === 201 || response.status === 200) {
-      await readBody(response, SMALL_BODY_BYTES_MAX)
-      return
     }
-    throw failureToError(await readFailure(response), describe(this.client.options, call))
+    await readBody(await this.client.askDataNode(request, call), SMALL_BODY_BYTES_MAX)
   }
 
   /** Excluded by bare host: with the HTTP port behind it Hadoop ignores the exclusion. */
@@ -245,12 +240,18 @@ class WebHdfsStore implements RemoteStore {
       isRepeatable: true,
       ...(range.signal === undefined ? {} : { signal: range.signal }),
     }
+    return this.readAvoidingSuspects(call)
+  }
+
+  /** What a DataNode answers to a read; one that does not is left out from then on. */
+  private async readAvoidingSuspects(call: WebHdfsCall): Promise<{ response: HttpResponse; url: string | undefined }> {
     const answer = await this.callAvoidingSuspects(call)
     if (answer.kind === 'answer') return { response: answer.response, url: undefined }
     try {
       return { response: await this.client.getFrom(answer.url, call), url: answer.url }
     } catch (error) {
-      if (toAppError(error).code === 'CANNOT_CONNECT') this.suspect(new URL(answer.url).hostname)
+      const { code } = toAppError(error)
+      if (code === 'CANNOT_CONNECT' || code === 'UNKNOWN_OUTCOME') this.suspect(new URL(answer.url).hostname)
       throw error
     }
   }
@@ -268,17 +269,27 @@ class WebHdfsStore implements RemoteStore {
   private async remoteChecksum(path: string): Promise<ReturnType<typeof parseHdfsChecksum>> {
     if (!this.hasChecksums) return undefined
     const params = this.client.options.mode === 'webhdfs' ? { params: { noredirect: 'true' } } : {}
-    try {
-      const answer = await this.client.json({ method: 'GET', op: 'GETFILECHECKSUM', path, ...params, isRepeatable: true }, checksumSchema)
-      return parseHdfsChecksum(answer.FileChecksum)
-    } catch (error) {
-      const failure = toAppError(error)
-      if (failure.code !== 'REMOTE_REFUSED') throw error
-      // Ozone's HttpFS has no checksums; reading back proves the same at a price.
-      this.hasChecksums = false
-      this.system.log.warn('the store has no file checksums: uploads are read back instead', { reason: failure.message })
-      return undefined
+    const call: WebHdfsCall = { method: 'GET', op: 'GETFILECHECKSUM', path, ...params, isRepeatable: true }
+    for (let tried = 1; ; tried += 1) {
+      try {
+        const { response } = await this.readAvoidingSuspects(call)
+        const answer = parseBody(await readBody(response, SMALL_BODY_BYTES_MAX), checksumSchema, describe(this.client.options, call))
+        return parseHdfsChecksum(answer.FileChecksum)
+      } catch (error) {
+        const failure = toAppError(error)
+        // Another DataNode that holds the file may answer at once.
+        if ((failure.code === 'CANNOT_CONNECT' || failure.code === 'UNKNOWN_OUTCOME') && tried < DATA_NODES_TRIED_MAX) continue
+        if (failure.code !== 'REMOTE_REFUSED') throw error
+        this.noticeNoChecksums(failure)
+        return undefined
+      }
     }
+  }
+
+  private noticeNoChecksums(failure: AppError): void {
+    // Ozone's HttpFS has no checksums; reading back proves the same at a price.
+    this.hasChecksums = false
+    this.system.log.warn('the store has no file checksums: uploads are read back instead', { reason: failure.message })
   }
 
   close(): Promise<void> {
