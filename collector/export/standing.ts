@@ -13,7 +13,8 @@ import { progressOf } from './plan.ts'
 import type { RemoteStore } from './remote-store.ts'
 
 export type Standing =
-  | { readonly kind: 'asking'; readonly reason: string }
+  /** `error`: what the last question met; undefined before the first answer. */
+  | { readonly kind: 'asking'; readonly error: AppError | undefined }
   | { readonly kind: 'ours' }
   | { readonly kind: 'refused'; readonly error: AppError }
 
