@@ -5,12 +5,13 @@
  */
 import { createHash } from 'node:crypto'
 import { AppError, toAppError } from '../../shared/errors.ts'
-import { BATCH_HEADER_BYTES, hasValidCrc, peekBatchSize, readBatchHeader, readFirstRecord, type BatchHeader } from '../../shared/record-batch.ts'
+import { hasValidCrc, readBatchHeader, readFirstRecord, type BatchHeader } from '../../shared/record-batch.ts'
 import { decodeSourceHeader } from '../../shared/source-header.ts'
 import type { FileSystem } from '../../shared/system.ts'
 import { splitRecordKey, wireLimits } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import type { SegmentInfo } from '../storage/topic-log.ts'
+import { splitBatches } from './batch-stream.ts'
 import { readRange } from './local-file.ts'
 import type { ManifestStream } from './manifest.ts'
 
@@ -23,9 +24,6 @@ export interface SegmentScan {
   /** In order of stream id. */
   readonly streams: readonly ManifestStream[]
 }
-
-/** Larger than any batch that the collector takes. */
-const BATCH_BYTES_MAX = 16 * 1024 * 1024
 
 interface StreamFold {
   header: Buffer
@@ -77,21 +75,14 @@ function toDamage(error: unknown, segment: SegmentInfo): AppError {
   })
 }
 
-async function* batchesOf(fs: FileSystem, segment: SegmentInfo, onPiece: (piece: Uint8Array) => void): AsyncGenerator<Buffer> {
-  let rest: Buffer = Buffer.alloc(0)
-  for await (const piece of readRange(fs, segment.files.log, { offset: 0, length: segment.sizeBytes })) {
-    onPiece(piece)
-    rest = rest.length === 0 ? Buffer.from(piece.buffer, piece.byteOffset, piece.length) : Buffer.concat([rest, piece])
-    let at = 0
-    for (let size = peekBatchSize(rest); size !== undefined; size = peekBatchSize(rest, at)) {
-      if (size < BATCH_HEADER_BYTES || size > BATCH_BYTES_MAX) throw damaged(`a batch that says ${size} bytes`)
-      if (rest.length - at < size) break
-      yield rest.subarray(at, at + size)
-      at += size
+function batchesOf(fs: FileSystem, segment: SegmentInfo, onPiece: (piece: Uint8Array) => void): AsyncGenerator<Buffer> {
+  const pieces = async function* (): AsyncGenerator<Uint8Array> {
+    for await (const piece of readRange(fs, segment.files.log, { offset: 0, length: segment.sizeBytes })) {
+      onPiece(piece)
+      yield piece
     }
-    rest = rest.subarray(at)
   }
-  if (rest.length > 0) throw damaged(`${rest.length} bytes behind the last batch`)
+  return splitBatches(pieces())
 }
 
 function foldStream(streams: Map<string, StreamFold>, found: { batch: Buffer; header: BatchHeader; zstd: Zstd }): void {
