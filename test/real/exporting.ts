@@ -6,14 +6,17 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { createExporter, type Exporter } from '../../collector/export/exporter.ts'
+import { openJournal } from '../../collector/export/journal.ts'
 import { segmentPath } from '../../collector/export/layout.ts'
 import { openRemoteStore, type StoreOptions } from '../../collector/export/open-store.ts'
 import type { ByteSource, RemoteStore } from '../../collector/export/remote-store.ts'
+import { sweepQuietly } from '../../collector/export/sweep.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
-import { createStreamingHttpClient } from '../../shared/streaming-http.ts'
+import { createHttpClient } from '../../shared/node/http-client.ts'
 import type { FileSystem, HttpClient, System } from '../../shared/system.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import { SealedSegments } from '../collector/export/sealed-segments.ts'
+import { simulate } from '../sim-system.ts'
 import type { HdfsCluster } from './hdfs-cluster.ts'
 
 export const system = createNodeSystem({ logLevel: 'error' })
@@ -24,7 +27,7 @@ export interface Strike {
   readonly run: (dataNodeHost: string | undefined) => Promise<void>
 }
 
-export function openStore(url: string, options: StoreOptions, streamingHttp: HttpClient = createStreamingHttpClient()): RemoteStore {
+export function openStore(url: string, options: StoreOptions, streamingHttp: HttpClient = createHttpClient({ keepsConnections: false })): RemoteStore {
   return openRemoteStore(url, options, { system, http: system.http, streamingHttp })
 }
 
@@ -36,17 +39,31 @@ export interface Exporting {
   readonly close: () => Promise<void>
 }
 
-export async function startExporting(cluster: HdfsCluster, options: { zstd: Zstd; store: StoreOptions; strike?: Strike; root?: string }): Promise<Exporting> {
+export interface ExportingOptions {
+  readonly zstd: Zstd
+  readonly store: StoreOptions
+  readonly strike?: Strike
+  readonly root?: string
+  /** How long an upload may stand still, for tests that can't wait a minute. */
+  readonly idleMs?: number
+  /** Where an upload goes instead of to the DataNode that the NameNode named. */
+  readonly detour?: (dataNodeHost: string) => string
+}
+
+export async function startExporting(cluster: HdfsCluster, options: ExportingOptions): Promise<Exporting> {
   const folder = await mkdtemp(join(tmpdir(), 'tailrace-real-'))
   const fs = below(system.fs, folder)
   const segments = new SealedSegments({ fs, zstd: options.zstd })
   const root = options.root ?? `/export-${system.random.bytes(6).toString('hex')}`
   let dataNodeHost: string | undefined
-  const dataNodes = createStreamingHttpClient()
+  const dataNodes = createHttpClient({ keepsConnections: false })
   const watched: HttpClient = {
     request: (request) => {
-      if (request.method === 'PUT') dataNodeHost = new URL(request.url).hostname
-      return dataNodes.request(request)
+      if (request.method !== 'PUT') return dataNodes.request(request)
+      const { hostname, host } = new URL(request.url)
+      dataNodeHost = hostname
+      const url = options.detour === undefined ? request.url : request.url.replace(host, options.detour(host))
+      return dataNodes.request({ ...request, url, ...(options.idleMs === undefined ? {} : { headersTimeoutMs: options.idleMs }) })
     },
     close: () => dataNodes.close(),
   }
@@ -119,8 +136,11 @@ export async function exportAll({ exporter }: Exporting, options: { withinMs: nu
   }
 }
 
-/** Every segment once under its final name, byte for byte as Hadoop's own client reads it, and no debris that matters. */
-export async function expectExported(cluster: HdfsCluster, { segments, exporter, root }: Exporting, partitions: readonly number[]): Promise<void> {
+/** Every segment once under its final name, byte for byte as Hadoop's own client reads it, and after the sweep nothing else. */
+export async function expectExported(cluster: HdfsCluster, { segments, exporter, store, root }: Exporting, partitions: readonly number[]): Promise<void> {
+  await sweepTomorrow(store)
+  expect(await store.list('_tmp')).toEqual([])
+  expect(await store.list('_quarantine')).toEqual([])
   const expected = partitions.flatMap((partition) => segments.log.segments('app', partition))
   const paths = expected.map(({ topic, partition, baseOffset, nextOffset }) => segmentPath({ topic, partition, baseOffset, nextOffset, epoch: segments.logEpoch }, 'log'))
   const listed = (await cluster.shell('-ls', '-R', `${root}/raw`)).split('\n').map((line) => line.trim().split(/\s+/).at(-1) ?? '')
@@ -130,6 +150,13 @@ export async function expectExported(cluster: HdfsCluster, { segments, exporter,
   for (const { files } of expected) local.update(segments.contents.get(files.log) ?? Buffer.alloc(0))
   expect(await cluster.sha256Of(paths.map((path) => `${root}/${path}`))).toBe(local.digest('hex'))
   for await (const { result } of exporter.verify({ deep: true })) expect(result).toBe('ok')
+}
+
+/** What the sweep of tomorrow will do, when no upload is under way any more. */
+export async function sweepTomorrow(store: RemoteStore): Promise<void> {
+  const { system: simulated } = simulate()
+  const clock = { ...simulated.clock, nowMs: () => Date.now() + 25 * 3_600_000 }
+  await sweepQuietly({ clock, log: simulated.log }, { store, journal: await openJournal(simulated, '/empty'), liveTemps: new Set() })
 }
 
 /** The same file system with `/data` in a folder of the test. */

@@ -20,9 +20,13 @@ export interface ClusterOptions {
   /** A second NameNode that can take over. */
   readonly hasStandby?: boolean
   readonly hasHttpFs?: boolean
+  /** Default 3.5. The jars of 3.4 are those that HttpFS comes with. */
+  readonly hadoop?: '3.4' | '3.5'
+  /** What the NameNode says DataNode `count` is called, instead of its address. */
+  readonly dataNodeName?: (count: number) => string
 }
 
-type DaemonName = 'nn1' | 'nn2' | 'httpfs' | `dn${number}`
+export type DaemonName = 'nn1' | 'nn2' | 'httpfs' | `dn${number}`
 
 interface DaemonSpec {
   readonly main: string
@@ -57,7 +61,8 @@ export class HdfsCluster {
   }
 
   static async start(options: ClusterOptions): Promise<HdfsCluster> {
-    const jars = { hdfs: await jarsOf('hdfs'), httpFs: options.hasHttpFs === true ? await jarsOf('httpfs') : '' }
+    const isOlder = options.hadoop === '3.4'
+    const jars = { hdfs: await jarsOf(isOlder ? 'httpfs' : 'hdfs'), httpFs: options.hasHttpFs === true ? await jarsOf('httpfs') : '' }
     const folder = await mkdtemp(join(tmpdir(), 'tailrace-hdfs-'))
     const [rpc1 = 0, rpc2 = 0, web1 = 0, web2 = 0, httpFs = 0] = await freePorts(5)
     const cluster = new HdfsCluster({ folder, options, jars, ports: { rpc: [rpc1, rpc2], web: [web1, web2], httpFs } })
@@ -95,6 +100,15 @@ export class HdfsCluster {
     const gone = new Promise((resolve) => daemon.once('exit', resolve))
     daemon.kill('SIGKILL')
     await gone
+  }
+
+  /** It keeps its connections and says nothing more, until `resume`. */
+  pause(name: DaemonName): void {
+    this.daemons.get(name)?.kill('SIGSTOP')
+  }
+
+  resume(name: DaemonName): void {
+    this.daemons.get(name)?.kill('SIGCONT')
   }
 
   async restart(name: DaemonName): Promise<void> {
@@ -154,7 +168,7 @@ export class HdfsCluster {
       const at = this.address(count)
       await this.configure(`dn${count}`, {
         'dfs.datanode.address': `${at}:9866`, 'dfs.datanode.http.address': `${at}:9864`, 'dfs.datanode.ipc.address': `${at}:9867`,
-        'dfs.datanode.hostname': at, 'dfs.datanode.data.dir': `file://${this.folder}/data-dn${count}`,
+        'dfs.datanode.hostname': this.options.dataNodeName?.(count) ?? at, 'dfs.datanode.data.dir': `file://${this.folder}/data-dn${count}`,
         'hadoop.rpc.socket.factory.class.default': 'BoundSockets',
       })
     }
