@@ -8,9 +8,8 @@ import { Command, CommanderError } from 'commander'
 import { runDaemon, type DaemonService } from '../shared/daemon.ts'
 import { AppError, errnoOf, toAppError } from '../shared/errors.ts'
 import { createNodeSystem } from '../shared/node-system.ts'
-import { undiciHttpClient } from '../shared/node/http-client.ts'
+import { createHttpClient } from '../shared/node/http-client.ts'
 import { addSettingFlags, formatProblems, parseSettings } from '../shared/settings.ts'
-import { createStreamingHttpClient } from '../shared/streaming-http.ts'
 import type { System } from '../shared/system.ts'
 import { VERSION } from '../shared/version.ts'
 import { loadZstd } from '../shared/zstd.ts'
@@ -88,7 +87,7 @@ function readText(path: string): string {
 function exportTransport(config: CollectorConfig): WebHdfsTransport {
   const ca = config.export?.caFile === undefined ? undefined : readText(config.export.caFile)
   const tls = ca === undefined ? {} : { tls: { ca } }
-  return { http: undiciHttpClient(tls), streamingHttp: createStreamingHttpClient(tls) }
+  return { http: createHttpClient(tls), streamingHttp: createHttpClient({ ...tls, keepsConnections: false }) }
 }
 
 async function checkExport(config: CollectorConfig): Promise<number> {

@@ -2,7 +2,7 @@
 import { createLog, type LogLevel } from './node/log.ts'
 import { nodeClock, nodeRandom } from './node/clock.ts'
 import { nodeFileSystem } from './node/file-system.ts'
-import { undiciHttpClient, type HttpClientOptions } from './node/http-client.ts'
+import { createHttpClient, type HttpClientOptions } from './node/http-client.ts'
 import { promMetrics } from './node/metrics.ts'
 import type { System } from './system.ts'
 
@@ -20,7 +20,7 @@ export function createNodeSystem(options: NodeSystemOptions = {}): System {
     clock,
     random: nodeRandom(),
     fs: nodeFileSystem(),
-    http: undiciHttpClient(options.http),
+    http: createHttpClient(options.http),
     log: createLog({
       level: options.logLevel ?? 'info',
       isTerminal: process.stderr.isTTY,

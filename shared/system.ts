@@ -1,7 +1,7 @@
 /**
  * Every source of nondeterminism, as interfaces: clock, randomness, disk, network, log, metrics. `main.ts` builds the
  * real ones (node-system.ts) and passes them down; tests pass simulated ones (test/sim-system.ts, test/sim-fs.ts).
- * Nothing else may touch node:fs, undici, Date.now, timers or Math.random; test/tidy.test.ts holds that.
+ * Nothing else may touch node:fs, node:http, Date.now, timers or Math.random; test/tidy.test.ts holds that.
  */
 
 export interface Clock {
@@ -166,7 +166,7 @@ export interface System {
   readonly clock: Clock
   readonly random: Random
   readonly fs: FileSystem
-  /** undici: agent to collector, CLI to collector, exporter to NameNode. */
+  /** Kept connections: agent to collector, CLI to collector, exporter to NameNode. */
   readonly http: HttpClient
   readonly log: Log
   readonly metrics: Metrics

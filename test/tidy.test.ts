@@ -73,7 +73,7 @@ const violations: readonly (readonly [rule: string, path: string, source: string
   ['import-house', 'collector/cli/query.ts', `import { x } from '../storage/x.ts'`],
   ['import-house', 'collector/collector.ts', `import { x } from '../test/x.ts'`],
   ['import-ending', 'agent/a.ts', `import { x } from './x'`],
-  ['package-home', 'agent/a.ts', `import { request } from 'undici'`],
+  ['package-home', 'agent/a.ts', `import { Counter } from 'prom-client'`],
   ['package-home', 'agent/a.ts', `import leftPad from 'left-pad'`],
   ['effect', 'agent/a.ts', `import { readFile } from 'node:fs/promises'`],
   ['effect', 'collector/http/a.ts', `import { createServer } from 'node:http'`],

@@ -5,8 +5,7 @@
 import { hostname } from 'node:os'
 import { errnoOf } from '../../shared/errors.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
-import { undiciHttpClient } from '../../shared/node/http-client.ts'
-import { createStreamingHttpClient } from '../../shared/streaming-http.ts'
+import { createHttpClient } from '../../shared/node/http-client.ts'
 import type { HttpClient } from '../../shared/system.ts'
 import { VERSION } from '../../shared/version.ts'
 import { loadZstd } from '../../shared/zstd.ts'
@@ -35,7 +34,7 @@ async function main(): Promise<void> {
     system,
     loadZstd: () => loadZstd(),
     openHttp: (tls) => {
-      const client = undiciHttpClient({ tls })
+      const client = createHttpClient({ tls })
       clients.push(client)
       return client
     },
@@ -43,13 +42,13 @@ async function main(): Promise<void> {
       const tls = source.ca === undefined ? {} : { tls: { ca: source.ca } }
       // Loaded only here: the other commands need no query engine, and start faster without one.
       const { openStoreReader } = await import('../store-reader.ts')
-      const http = undiciHttpClient(tls)
+      const http = createHttpClient(tls)
       clients.push(http)
       const { url, mode, userName, tokenFile, allowedHosts } = source
       const reader = await openStoreReader(system, {
         url,
         store: { mode, allowedHosts, ...(userName === undefined ? {} : { userName }), ...(tokenFile === undefined ? {} : { delegationTokenFile: tokenFile }) },
-        transport: { http, streamingHttp: createStreamingHttpClient(tls) },
+        transport: { http, streamingHttp: createHttpClient({ ...tls, keepsConnections: false }) },
         zstd: await loadZstd(),
         signal: abort.signal,
         onProgress,

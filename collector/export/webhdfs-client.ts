@@ -38,9 +38,9 @@ export interface WebHdfsCall {
 }
 
 export interface WebHdfsTransport {
-  /** NameNodes and HttpFS: undici, with kept connections. */
+  /** NameNodes and HttpFS, with kept connections. */
   readonly http: HttpClient
-  /** DataNodes, both ways: shared/streaming-http.ts. They close every connection and there may be thousands of them. */
+  /** DataNodes, both ways: a connection for each request. They close every one, and there may be thousands of them. */
   readonly streamingHttp: HttpClient
 }
 

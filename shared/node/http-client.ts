@@ -1,12 +1,16 @@
 /**
- * HttpClient on undici: one pool per origin. Never for the data leg to an HDFS DataNode, which answers `100 Continue`
- * unasked and undici destroys the socket on it: that leg has a client on node:http (streaming-http.ts).
+ * HttpClient on node:http(s), for all that we call: collectors, NameNodes, DataNodes. Not undici: its parser is
+ * WebAssembly, which costs an agent 25 MiB (measured on Node 24), and it destroys the connection on the `100 Continue`
+ * that a DataNode always sends, asked or not.
+ *
+ * A source is read only as fast as the peer takes it. An answer that comes while the body is still being sent (a DataNode
+ * reports a full quota so) ends the sending and is the result. Time limits are on progress, not on the whole: a slow
+ * upload that moves is left alone.
  */
-import { Readable } from 'node:stream'
-import type { Pool } from 'undici'
-import request from 'undici/lib/api/api-request.js'
-import PoolClass from 'undici/lib/dispatcher/pool.js'
-import { AppError, assert } from '../errors.ts'
+import http from 'node:http'
+import https from 'node:https'
+import type { Socket } from 'node:net'
+import { AppError } from '../errors.ts'
 import type { HttpClient, HttpRequest, HttpResponse } from '../system.ts'
 
 export interface TlsFiles {
@@ -16,114 +20,200 @@ export interface TlsFiles {
 }
 
 export interface HttpClientOptions {
-  /** PEM texts. With `ca` only that authority is trusted. */
+  /** PEM texts. Certificates are always verified; with `ca` only that authority is trusted. */
   readonly tls?: TlsFiles
-  /** Default 8. */
+  /**
+   * Default true. A DataNode closes every connection, and there may be thousands of DataNodes: for them each request has
+   * its own.
+   */
+  readonly keepsConnections?: boolean
+  /** Of one origin, at a time. Default 8. */
   readonly connectionsPerOrigin?: number
   /** Default 10,000. */
   readonly connectTimeoutMs?: number
 }
 
-const DEFAULT_TIMEOUT_MS = 30_000
-const ORIGINS_MAX = 64
+const CONNECT_TIMEOUT_MS = 10_000
+const PROGRESS_TIMEOUT_MS = 30_000
+/** Servers close idle connections after 5 s (Node's default) or later: a request must not meet that. */
+const IDLE_CONNECTION_MS = 4_000
 
-export function undiciHttpClient(options: HttpClientOptions = {}): HttpClient {
-  const pools = new Map<string, Pool>()
-  const poolOf = (origin: string): Pool => {
-    const known = pools.get(origin)
-    if (known !== undefined) return known
-    assert(pools.size < ORIGINS_MAX, 'a process talks to a handful of origins')
-    const pool = new PoolClass(origin, {
-      connections: options.connectionsPerOrigin ?? 8,
-      pipelining: 1,
-      connect: { timeout: options.connectTimeoutMs ?? 10_000, ...options.tls },
-    })
-    pools.set(origin, pool)
-    return pool
+export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
+  const { keepsConnections = true, connectionsPerOrigin = 8 } = options
+  const live = new Set<http.ClientRequest>()
+  const pool = { keepAlive: true, maxSockets: connectionsPerOrigin, timeout: IDLE_CONNECTION_MS }
+  const agents = keepsConnections ? { plain: new http.Agent(pool), tls: new https.Agent({ ...pool, ...options.tls }) } : undefined
+  const open = (request: HttpRequest): http.ClientRequest => {
+    const url = new URL(request.url)
+    const settings: http.RequestOptions = {
+      method: request.method,
+      hostname: url.hostname.replace(/^\[|\]$/g, ''),
+      port: url.port === '' ? undefined : Number(url.port),
+      path: rawPath(request.url),
+      headers: { ...request.headers, ...lengthHeader(request), ...(agents === undefined ? { connection: 'close' } : {}) },
+      timeout: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    }
+    if (url.protocol !== 'https:') return http.request({ ...settings, agent: agents?.plain ?? false })
+    return https.request({ ...settings, ...options.tls, agent: agents?.tls ?? false, rejectUnauthorized: true })
   }
   return {
-    request: async (wanted) => {
-      const url = new URL(wanted.url)
-      const body = bodyOf(wanted.body)
-      try {
-        const answer = await request.call(poolOf(url.origin), {
-          path: url.pathname + url.search,
-          method: wanted.method,
-          headers: { ...wanted.headers, ...(body === undefined ? {} : { 'content-length': String(body.length) }) },
-          body: body?.content ?? null,
-          signal: wanted.signal ?? null,
-          headersTimeout: wanted.headersTimeoutMs ?? DEFAULT_TIMEOUT_MS,
-          bodyTimeout: wanted.bodyTimeoutMs ?? DEFAULT_TIMEOUT_MS,
-        })
-        return { status: answer.statusCode, headers: joinHeaders(answer.headers), body: translateErrors(answer.body, url.origin) }
-      } catch (error) {
-        throw translate(error, url.origin)
-      }
-    },
-    close: async () => {
-      await Promise.all([...pools.values()].map((pool) => pool.destroy()))
-      pools.clear()
+    request: (request) => send(request, { open, live }),
+    close: () => {
+      for (const each of live) each.destroy(new AppError('ABORTED', 'the client was closed'))
+      agents?.plain.destroy()
+      agents?.tls.destroy()
+      return Promise.resolve()
     },
   }
 }
 
-function bodyOf(body: HttpRequest['body']): { length: number; content: Buffer | Readable } | undefined {
-  if (body === undefined) return undefined
-  if ('stream' in body) return { length: body.length, content: Readable.from(body.stream, { objectMode: false }) }
-  const length = body.reduce((sum, piece) => sum + piece.length, 0)
-  const only = body.length === 1 ? body[0] : undefined
-  if (only !== undefined) return { length, content: Buffer.from(only.buffer, only.byteOffset, only.byteLength) }
-  return { length, content: Readable.from(body, { objectMode: false }) }
+interface Exchange {
+  readonly outgoing: http.ClientRequest
+  readonly origin: string
+  isConnected: boolean
+  isAnswered: boolean
 }
 
-function joinHeaders(headers: Readonly<Record<string, string | string[] | undefined>>): HttpResponse['headers'] {
-  const out = new Map<string, string>()
-  for (const [name, value] of Object.entries(headers)) {
-    if (value !== undefined) out.set(name.toLowerCase(), Array.isArray(value) ? value.join(', ') : value)
-  }
-  return out
-}
-
-async function* translateErrors(body: AsyncIterable<Uint8Array>, origin: string): AsyncIterable<Uint8Array> {
-  try {
-    yield* body
-  } catch (error) {
-    throw translate(error, origin)
-  }
-}
-
-/** What undici and the socket throw before a connection stands: the request was certainly not processed. */
-const notConnected = new Set([
-  'ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL', 'UND_ERR_CONNECT_TIMEOUT',
-])
-
-function translate(error: unknown, origin: string): AppError {
-  if (error instanceof AppError) return error
-  const code = codeOf(error)
-  const message = error instanceof Error ? error.message : String(error)
-  if (code === 'ABORT_ERR' || code === 'UND_ERR_ABORTED' || (error instanceof Error && error.name === 'AbortError')) {
-    return new AppError('ABORTED', `request to ${origin} was given up`, { cause: error })
-  }
-  if (notConnected.has(code)) {
-    return new AppError('CANNOT_CONNECT', `cannot connect to ${origin}: ${message}`, {
-      cause: error,
-      hint: 'check the address, and that the other side is running',
+function send(
+  request: HttpRequest,
+  client: { open: (request: HttpRequest) => http.ClientRequest; live: Set<http.ClientRequest> },
+): Promise<HttpResponse> {
+  return new Promise<HttpResponse>((resolve, reject) => {
+    const { origin } = new URL(request.url)
+    if (request.signal?.aborted === true) {
+      reject(aborted(origin))
+      return
+    }
+    const outgoing = client.open(request)
+    const exchange: Exchange = { outgoing, origin, isConnected: false, isAnswered: false }
+    const onAbort = (): void => void outgoing.destroy(aborted(origin))
+    client.live.add(outgoing)
+    request.signal?.addEventListener('abort', onAbort, { once: true })
+    outgoing.once('close', () => {
+      client.live.delete(outgoing)
+      request.signal?.removeEventListener('abort', onAbort)
     })
+    outgoing.once('socket', (socket) => {
+      whenConnected(socket, () => {
+        exchange.isConnected = true
+        outgoing.setTimeout(request.headersTimeoutMs ?? PROGRESS_TIMEOUT_MS)
+      })
+    })
+    outgoing.once('response', (answer) => {
+      exchange.isAnswered = true
+      outgoing.setTimeout(request.bodyTimeoutMs ?? PROGRESS_TIMEOUT_MS)
+      resolve({ status: answer.statusCode ?? 0, headers: headersOf(answer), body: bodyOf(answer, exchange) })
+    })
+    outgoing.once('timeout', () => outgoing.destroy(new Error(exchange.isConnected ? 'nothing moved on the connection for too long' : 'no connection in time')))
+    // Also after the answer: a broken pipe of a body that nobody wants any more must not become uncaught.
+    outgoing.on('error', (error) => reject(translate(error, exchange)))
+    // A source that fails ends the connection with its own error, which the handler above passes on.
+    sendBody(request.body, exchange).catch((error: unknown) => outgoing.destroy(error instanceof Error ? error : new Error(String(error))))
+  })
+}
+
+function whenConnected(socket: Socket, then: () => void): void {
+  if (!socket.connecting) then()
+  else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', then)
+}
+
+/** Path and query as they were given: URL would encode some characters anew, and a token in there must stay as it is. */
+function rawPath(url: string): string {
+  const path = url.replace(/^https?:\/\/[^/?#]*/i, '').replace(/#.*$/, '')
+  return path.startsWith('/') ? path : `/${path}`
+}
+
+function lengthHeader({ method, body }: HttpRequest): Readonly<Record<string, string>> {
+  return body === undefined && method === 'GET' ? {} : { 'content-length': String(lengthOf(body)) }
+}
+
+function lengthOf(body: HttpRequest['body']): number {
+  if (body === undefined) return 0
+  return 'stream' in body ? body.length : body.reduce((sum, piece) => sum + piece.length, 0)
+}
+
+async function sendBody(body: HttpRequest['body'], exchange: Exchange): Promise<void> {
+  const { outgoing } = exchange
+  const expected = lengthOf(body)
+  let sent = 0
+  if (expected > 0 && body !== undefined) {
+    for await (const piece of 'stream' in body ? body.stream : body) {
+      if (exchange.isAnswered || outgoing.destroyed) return
+      sent += piece.length
+      if (sent > expected) break
+      if (!outgoing.write(piece)) await drained(outgoing)
+    }
   }
-  if (code.startsWith('ERR_TLS') || code.includes('CERT') || code.startsWith('ERR_SSL')) {
-    return new AppError('CANNOT_CONNECT', `TLS to ${origin} failed: ${message}`, {
+  if (sent !== expected && !exchange.isAnswered && !outgoing.destroyed) {
+    throw new AppError('CORRUPT_DATA', `the body has other than the announced ${expected} bytes`)
+  }
+  outgoing.end()
+}
+
+/** Until the peer took what is buffered, or nobody will take anything any more. */
+function drained(outgoing: http.ClientRequest): Promise<void> {
+  return new Promise((resolve) => {
+    const events = ['drain', 'close', 'response', 'error'] as const
+    const done = (): void => {
+      for (const event of events) outgoing.off(event, done)
+      resolve()
+    }
+    for (const event of events) outgoing.once(event, done)
+  })
+}
+
+function headersOf(answer: http.IncomingMessage): ReadonlyMap<string, string> {
+  const headers = new Map<string, string>()
+  for (const [name, value] of Object.entries(answer.headers)) {
+    if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(', ') : value)
+  }
+  return headers
+}
+
+async function* bodyOf(answer: http.IncomingMessage, exchange: Exchange): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const piece of answer) yield piece as Buffer
+  } catch (error) {
+    throw translate(error instanceof Error ? error : new Error(String(error)), exchange)
+  } finally {
+    answer.destroy()
+    // Answered before the body was sent: the connection is in the middle of it and is of no more use.
+    if (!exchange.outgoing.writableFinished) exchange.outgoing.destroy()
+  }
+}
+
+/** Before the connection stands the request was certainly not processed; afterwards nobody knows. */
+function translate(error: Error, { isConnected, origin }: Exchange): AppError {
+  if (error instanceof AppError) return error
+  if (isConnected) return new AppError('UNKNOWN_OUTCOME', `connection to ${origin} broke: ${describe(error)}`, { cause: error })
+  if (isTlsFailure(codeOf(error))) {
+    return new AppError('CANNOT_CONNECT', `TLS to ${origin} failed: ${describe(error)}`, {
       cause: error,
       hint: 'check the CA file and the name in the certificate',
     })
   }
-  return new AppError('UNKNOWN_OUTCOME', `connection to ${origin} broke: ${message}`, { cause: error })
+  return new AppError('CANNOT_CONNECT', `cannot connect to ${origin}: ${describe(error)}`, {
+    cause: error,
+    hint: 'check the address, and that the other side is running',
+  })
 }
 
-function codeOf(error: unknown): string {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; depth += 1) {
-    const code: unknown = Reflect.get(at, 'code')
-    if (typeof code === 'string') return code
-    at = at instanceof AggregateError ? at.errors[0] : at.cause
-  }
-  return ''
+/** With several addresses Node reports all attempts as one error without a message. */
+function describe(error: Error): string {
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error
+  return first instanceof Error && first.message !== '' ? first.message : codeOf(error)
+}
+
+function codeOf(error: Error): string {
+  const code: unknown = Reflect.get(error, 'code')
+  return typeof code === 'string' ? code : error.name
+}
+
+/** Node's codes for what OpenSSL finds wrong with a certificate have no common prefix. */
+function isTlsFailure(code: string): boolean {
+  return code.startsWith('ERR_TLS') || code.startsWith('ERR_SSL') || code.includes('CERT') || code.startsWith('UNABLE_TO') || code === 'EPROTO'
+}
+
+function aborted(origin: string): AppError {
+  return new AppError('ABORTED', `request to ${origin} was given up`)
 }

@@ -2,15 +2,14 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { runCheckExport } from '../../collector/check-export.ts'
 import { collectorSettings, toCollectorConfig, type CollectorConfig } from '../../collector/config.ts'
 import { AppError } from '../../shared/errors.ts'
-import { undiciHttpClient } from '../../shared/node/http-client.ts'
+import { createHttpClient } from '../../shared/node/http-client.ts'
 import { parseSettings } from '../../shared/settings.ts'
-import { createStreamingHttpClient } from '../../shared/streaming-http.ts'
 import type { HttpClient } from '../../shared/system.ts'
 import { simulate } from '../sim-system.ts'
 import { WebHdfsStandIn } from '../webhdfs-stand-in.ts'
 
-const http = undiciHttpClient()
-const streamingHttp = createStreamingHttpClient()
+const http = createHttpClient()
+const streamingHttp = createHttpClient({ keepsConnections: false })
 let standIn: WebHdfsStandIn
 
 beforeEach(async () => {

@@ -8,7 +8,7 @@ import { createToken } from '../../collector/http/tokens.ts'
 import { createInProcessExecutor } from '../../collector/query/in-process-executor.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
 import { parseSettings } from '../../shared/settings.ts'
-import { createStreamingHttpClient } from '../../shared/streaming-http.ts'
+import { createHttpClient } from '../../shared/node/http-client.ts'
 import type { System } from '../../shared/system.ts'
 import { batchesResponseSchema, contentTypes, parseJson } from '../../shared/wire.ts'
 import { loadZstd } from '../../shared/zstd.ts'
@@ -44,7 +44,7 @@ async function start(flags: Readonly<Record<string, unknown>> = {}): Promise<Run
   const collector = await startCollector(system, configOf(flags), {
     zstd,
     executor: createInProcessExecutor(zstd),
-    exportHttp: { http: system.http, streamingHttp: createStreamingHttpClient() },
+    exportHttp: { http: system.http, streamingHttp: createHttpClient({ keepsConnections: false }) },
     onFatal: (error) => fatal.push(error),
   })
   running.push(collector)

@@ -1,8 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openRemoteStore, type StoreOptions } from '../../../collector/export/open-store.ts'
 import { bufferSource, type RemoteStore } from '../../../collector/export/remote-store.ts'
-import { undiciHttpClient } from '../../../shared/node/http-client.ts'
-import { createStreamingHttpClient } from '../../../shared/streaming-http.ts'
+import { createHttpClient } from '../../../shared/node/http-client.ts'
 import { simulate } from '../../sim-system.ts'
 import { WebHdfsStandIn, type StandInFault, type StandInOptions, type StandInRequest } from '../../webhdfs-stand-in.ts'
 import { codeOf, describeRemoteStore, patterned, piecewise, readAll, sha256 } from './remote-store-contract.ts'
@@ -13,8 +12,8 @@ const flavours: readonly { readonly name: string; readonly standIn: StandInOptio
   { name: 'HttpFS', standIn: { flavour: 'httpfs' }, store: { mode: 'httpfs', userName: 'tailrace' } },
 ]
 
-const http = undiciHttpClient()
-const streamingHttp = createStreamingHttpClient()
+const http = createHttpClient()
+const streamingHttp = createHttpClient({ keepsConnections: false })
 
 afterAll(async () => {
   await http.close()

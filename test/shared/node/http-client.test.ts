@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { once } from 'node:events'
 import { afterEach, expect, test } from 'vitest'
-import { undiciHttpClient } from '../../../shared/node/http-client.ts'
+import { createHttpClient } from '../../../shared/node/http-client.ts'
 
 const cleanUps: Array<() => Promise<unknown>> = []
 afterEach(async () => {
@@ -18,8 +18,8 @@ async function listen(server: Pick<Server, 'listen' | 'close' | 'address' | 'onc
   return `http://127.0.0.1:${address.port}`
 }
 
-function client(): ReturnType<typeof undiciHttpClient> {
-  const made = undiciHttpClient({ connectTimeoutMs: 1_000 })
+function client(): ReturnType<typeof createHttpClient> {
+  const made = createHttpClient({ connectTimeoutMs: 1_000 })
   cleanUps.push(() => made.close())
   return made
 }
@@ -79,4 +79,35 @@ test('an answer that does not come ends by its timeout, an aborted request by it
   await arrived
   abort.abort()
   await expect(pending).rejects.toMatchObject({ code: 'ABORTED' })
+})
+
+test('one connection carries many requests, and one that was answered too early carries no more', async () => {
+  const ports: (number | undefined)[] = []
+  const server = createServer((request, response) => {
+    ports.push(request.socket.remotePort)
+    if (request.url === '/early') response.writeHead(413).end('too long')
+    else request.resume().on('end', () => response.end('fine'))
+  })
+  const url = await listen(server)
+  const kept = client()
+  const post = async (path: string, body: Parameters<typeof kept.request>[0]['body']): Promise<string> => {
+    const answer = await kept.request({ method: 'POST', url: url + path, ...(body === undefined ? {} : { body }) })
+    return `${answer.status} ${await textOf(answer.body)}`
+  }
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    for (;;) yield Buffer.alloc(65_536)
+  }
+  expect(await post('/', [Buffer.from('one')])).toBe('200 fine')
+  expect(await post('/', [Buffer.from('two')])).toBe('200 fine')
+  expect(await post('/early', { length: 1e9, stream: endless() })).toBe('413 too long')
+  expect(await post('/', [Buffer.from('three')])).toBe('200 fine')
+  expect(ports[1]).toBe(ports[0])
+  expect(ports[3]).not.toBe(ports[2])
+})
+
+test('a server that does not take the connection is given up in time, certainly not processed', async () => {
+  // TEST-NET-1 (RFC 5737) answers nobody; without a route the attempt fails at once, which is the same answer.
+  const made = createHttpClient({ connectTimeoutMs: 50 })
+  cleanUps.push(() => made.close())
+  await expect(made.request({ method: 'GET', url: 'http://192.0.2.1/' })).rejects.toMatchObject({ code: 'CANNOT_CONNECT' })
 })

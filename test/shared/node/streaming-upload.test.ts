@@ -1,8 +1,8 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { AppError, toAppError } from '../../shared/errors.ts'
-import { createStreamingHttpClient } from '../../shared/streaming-http.ts'
-import type { HttpClient, HttpRequest, HttpResponse } from '../../shared/system.ts'
+import { AppError, toAppError } from '../../../shared/errors.ts'
+import { createHttpClient } from '../../../shared/node/http-client.ts'
+import type { HttpClient, HttpRequest, HttpResponse } from '../../../shared/system.ts'
 
 /** What the peer does with a connection; `received` is everything that came so far. */
 type Peer = (socket: Socket, received: () => Buffer) => void
@@ -13,7 +13,7 @@ let client: HttpClient
 let sockets: Socket[]
 
 beforeEach(() => {
-  client = createStreamingHttpClient()
+  client = createHttpClient({ keepsConnections: false })
   sockets = []
 })
 
