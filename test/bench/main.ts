@@ -11,10 +11,11 @@ import { helpText, parseCommandLine, type CommandLine } from './options.ts'
 import { ratiosOf, resultsSchema, summarize, type Results, type WorkloadResults } from './results.ts'
 import { comparisonTable, workloadTable } from './table.ts'
 import { backlog } from './w1-backlog.ts'
+import { steadyLoad } from './w3-steady-load.ts'
 import { sealedBatches } from './w6-sealed-batches.ts'
-import type { Figures, Workload } from './workload.ts'
+import type { Figures, Prepared, Workload } from './workload.ts'
 
-const workloads: Readonly<Record<string, Workload>> = { W1: backlog, W6: sealedBatches }
+const workloads: Readonly<Record<string, Workload>> = { W1: backlog, W3: steadyLoad, W6: sealedBatches }
 
 async function main(args: readonly string[]): Promise<number> {
   const commandLine = parseCommandLine(args)
@@ -56,20 +57,34 @@ async function measure(name: string, workload: Workload, { options, runs }: Comm
       progress(`${name}: warm-up`)
       await prepared.warmUp()
     }
-    const rounds = new Map<string, Figures[]>(prepared.contestants.map((contestant) => [contestant.name, []]))
-    for (let round = 0; round < (runs ?? workload.runs); round += 1) {
-      for (const contestant of prepared.contestants) {
-        progress(`${name}: round ${round + 1}, ${contestant.name}`)
-        rounds.get(contestant.name)?.push(await contestant.run())
-      }
-    }
-    const results = { title: workload.title, notes: [...prepared.notes], contestants: summarize(rounds), ratios: ratiosOf(prepared.ratios, rounds) }
+    const { rounds, failures } = await runRounds(name, prepared, runs ?? workload.runs)
+    const results = { title: workload.title, notes: [...failures, ...prepared.notes], contestants: summarize(rounds), ratios: ratiosOf(prepared.ratios, rounds) }
     print(workloadTable(name, results, rounds))
     progress(`${name}: took ${Math.round((performance.now() - startedMs) / 1000)} s`)
     return results
   } finally {
     await prepared.close()
   }
+}
+
+/** A peer that fails is left out and named; when tailrace itself fails there is nothing to tell. */
+async function runRounds(name: string, { contestants }: Prepared, count: number): Promise<{ rounds: Map<string, Figures[]>; failures: string[] }> {
+  const rounds = new Map<string, Figures[]>(contestants.map((contestant) => [contestant.name, []]))
+  const failures: string[] = []
+  for (let round = 0; round < count; round += 1) {
+    for (const contestant of contestants) {
+      if (!rounds.has(contestant.name)) continue
+      progress(`${name}: round ${round + 1}, ${contestant.name}`)
+      try {
+        rounds.get(contestant.name)?.push(await contestant.run())
+      } catch (error) {
+        if (contestant.isPeer !== true) throw error
+        rounds.delete(contestant.name)
+        failures.push(`FAILED ${contestant.name}: ${error instanceof Error ? error.message : String(error)}`)
+      }
+    }
+  }
+  return { rounds, failures }
 }
 
 function print(text: string): void {

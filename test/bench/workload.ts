@@ -8,6 +8,8 @@ export type Figures = Readonly<Record<string, number>>
 
 export interface Contestant {
   readonly name: string
+  /** The run goes on without it when it fails. */
+  readonly isPeer?: true
   run(): Promise<Figures>
 }
 

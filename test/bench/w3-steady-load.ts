@@ -1,0 +1,135 @@
+/**
+ * W3: a steady load into ten files. Costs of both sides, bytes, and how long a line takes until it is acked (seen on the
+ * wire) and readable (seen by a reader at the other end); then single lines after idle.
+ */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AckWatcher } from './ack-watcher.ts'
+import { logBytes, startCollector } from './collector-process.ts'
+import { followFile } from './file-follower.ts'
+import { Latencies } from './latencies.ts'
+import { accessLines, writeLines } from './lines.ts'
+import { Load } from './load.ts'
+import { loadFigures, measureLoad } from './measured-load.ts'
+import { startPeer, stopPeer, type Peer } from './peer.ts'
+import { findPeers } from './peers.ts'
+import { loopbackBytes } from './process-cost.ts'
+import { inTemporaryFolder, ownProgram, Program, temporaryFolder } from './programs.ts'
+import { SequenceCounter } from './sequence-counter.ts'
+import { TailReader } from './tail-reader.ts'
+import type { BenchOptions, Figures, RatioSpec, Workload } from './workload.ts'
+import { ZSTD, zstdYardstick } from './zstd-yardstick.ts'
+
+const FILES = 10
+const OURS = 'tailrace'
+/** Beside the lines of load and warm-up. */
+const SPARE_SECONDS = 30
+/** How often the output of a peer's receiver is looked at: its latencies may be this much too long. */
+const FOLLOW_MS = 2
+
+export const steadyLoad: Workload = {
+  title: 'a steady load into ten files',
+  runs: 3,
+  prepare: async (options) => {
+    const inputs = await temporaryFolder()
+    const sample = await writeLines(join(inputs.path, 'sample.log'), { bytes: 200 * options.linesPerSecond * options.seconds, make: accessLines() })
+    const zstd = await zstdYardstick(sample)
+    const { peers, notes } = await findPeers(options)
+    return {
+      contestants: [
+        { name: OURS, run: () => inTemporaryFolder((folder) => runOurs(folder, options)) },
+        ...zstd.contestants,
+        ...peers.map((peer) => ({ name: peer.name, isPeer: true as const, run: () => inTemporaryFolder((folder) => runPeer(folder, peer, options)) })),
+      ],
+      ratios: ratios(peers),
+      notes: [
+        ...zstd.notes, ...notes,
+        `${options.linesPerSecond} lines a second for ${options.seconds} s; readable at tailrace: a reader of /v1/tail with holdMs=0, attached all the time; at a peer: in the file that its receiver writes, which nobody syncs`,
+        "bytes on the wire: tailrace's with the headers of HTTP, peers' with those of TCP and IP and the packets of TCP's own",
+      ],
+      close: inputs.remove,
+    }
+  },
+}
+
+function ratios(peers: readonly Peer[]): readonly RatioSpec[] {
+  const cost = 'agent CPU-s per million lines'
+  return [
+    { name: 'agent CPU / CPU of zstd -1', of: { contestant: OURS, figure: cost }, to: { contestant: ZSTD, figure: cost }, better: 'lower' },
+    { name: 'bytes on disk / bytes of zstd -1', of: { contestant: OURS, figure: 'bytes on disk per line' }, to: { contestant: ZSTD, figure: 'bytes on disk per line' }, better: 'lower' },
+    ...peers.map(({ name }) => ({ name: `agent CPU / CPU of ${name}`, of: { contestant: OURS, figure: cost }, to: { contestant: name, figure: cost }, better: 'lower' as const })),
+  ]
+}
+
+function logPaths(folder: string): string[] {
+  return Array.from({ length: FILES }, (_, at) => join(folder, `app-${at}.log`))
+}
+
+function linesMax({ linesPerSecond, seconds }: BenchOptions): number {
+  return linesPerSecond * (seconds + SPARE_SECONDS)
+}
+
+async function runOurs(folder: string, options: BenchOptions): Promise<Figures> {
+  const logs = join(folder, 'logs')
+  await mkdir(logs)
+  const data = join(folder, 'data')
+  const collector = await startCollector({ data, core: 1, args: options.collectorArgs })
+  const readable = new Latencies(linesMax(options))
+  const acked = new Latencies(linesMax(options))
+  const counter = new SequenceCounter(linesMax(options), (sequence) => readable.saw(sequence, performance.now()))
+  const load = new Load({
+    paths: logPaths(logs), linesPerSecond: options.linesPerSecond, make: accessLines(),
+    wrote: (sequence, atMs) => {
+      readable.wrote(sequence, atMs)
+      acked.wrote(sequence, atMs)
+    },
+  })
+  const watcher = new AckWatcher({
+    collectorPort: collector.port,
+    acked: (path, position) => load.settled(path, position, (sequence) => acked.saw(sequence, performance.now())),
+  })
+  const agent = new Program({
+    command: [...ownProgram('tailrace-agent'), 'run', '--collector', await watcher.listen(), '--topic', 'bench', '--admin', 'off', '--log-level', 'warn', ...options.agentArgs, join(logs, '*.log')],
+    core: 0,
+  })
+  try {
+    // The topic begins with these.
+    for (let at = 0; at < FILES; at += 1) load.write(at, 1)
+    const reader = await TailReader.open(collector.url, 'bench', counter)
+    const setup = {
+      load, seconds: options.seconds, agentPid: agent.pid, receiverPid: collector.program.pid, counter, readable, acked,
+      wireBytes: () => Promise.resolve(watcher.wireBytes),
+    }
+    const measured = await measureLoad(setup)
+    reader.close()
+    return { ...loadFigures(measured, setup), 'bytes on disk per line': (await logBytes(data)) / load.next }
+  } finally {
+    load.close()
+    await agent.stop()
+    watcher.close()
+    await collector.program.stop()
+  }
+}
+
+async function runPeer(folder: string, peer: Peer, options: BenchOptions): Promise<Figures> {
+  const logs = join(folder, 'logs')
+  await mkdir(logs)
+  const output = join(folder, 'received')
+  const readable = new Latencies(linesMax(options))
+  const counter = new SequenceCounter(linesMax(options), (sequence) => readable.saw(sequence, performance.now()))
+  const load = new Load({ paths: logPaths(logs), linesPerSecond: options.linesPerSecond, make: accessLines(), wrote: (sequence, atMs) => readable.wrote(sequence, atMs) })
+  const running = await startPeer(peer, { folder, logs: logPaths(logs), logsFolder: logs, output })
+  let isDone = false
+  const following = followFile({ path: output, counter, everyMs: FOLLOW_MS, isDone: () => isDone, quietMsMax: Number.MAX_SAFE_INTEGER })
+  try {
+    const setup = { load, seconds: options.seconds, agentPid: running.agent.pid, receiverPid: running.receiver.pid, counter, readable, wireBytes: loopbackBytes }
+    const measured = await measureLoad(setup)
+    isDone = true
+    const { bytes } = await following
+    return { ...loadFigures(measured, setup), 'bytes on disk per line': bytes / Math.max(1, counter.distinct) }
+  } finally {
+    isDone = true
+    load.close()
+    await stopPeer(running)
+  }
+}
