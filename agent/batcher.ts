@@ -161,8 +161,9 @@ export class Batcher {
 
   private async sealOne(framed: FramedTurn, identity: StreamIdentity): Promise<SealedBatch> {
     const { section, source, header } = framed
-    const compressed = await this.zstd.compress(section.raw, this.options.compressLevel)
-    const batch = sealBatch(section, compressed, producerOf(identity.id, source.firstOrdinal), (bytes) => this.options.buffers.take(bytes))
+    const { compressLevel, buffers } = this.options
+    const producer = producerOf(identity.id, source.firstOrdinal)
+    const batch = await this.zstd.compress(section.raw, compressLevel, (frame) => sealBatch(section, frame, producer, (bytes) => buffers.take(bytes)))
     return {
       start: source.start,
       end: source.end,

@@ -35,7 +35,7 @@ export interface PlainBatchOptions {
 export async function sealPlainBatch(options: PlainBatchOptions): Promise<Buffer> {
   const raw = encodeRecords(options)
   const section = { raw, recordCount: options.lines.length, baseTimestampMs: options.timestampMs, maxTimestampMs: options.timestampMs }
-  return sealBatch(section, await options.zstd.compress(raw, options.level), NO_PRODUCER)
+  return options.zstd.compress(raw, options.level, (frame) => sealBatch(section, frame, NO_PRODUCER))
 }
 
 /** The mark of a batch, from its decompressed records. */

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -148,7 +149,7 @@ test.runIf(hasNativeZstd())('frames of node:zlib and zstd-codec are read by each
   for (const raw of [Buffer.from('a'), Buffer.alloc(300_000, 'tailrace '), readFileSync(new URL(import.meta.url))]) {
     for (const level of [1, 3]) {
       expect(wasm.decompressSync(native.compressSync(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
-      expect(wasm.decompressSync(Buffer.concat(await native.compress(raw, level)), CONTENT_MAX).equals(raw)).toBe(true)
+      expect(wasm.decompressSync(await native.compress(raw, level, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
       expect(native.decompressSync(wasm.compressSync(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
     }
   }
@@ -156,4 +157,21 @@ test.runIf(hasNativeZstd())('frames of node:zlib and zstd-codec are read by each
 
 test('the header in front of the records is 61 bytes', () => {
   expect(BATCH_HEADER_BYTES).toBe(61)
+})
+
+test('frames that are made side by side and one after another in used memory hold what was given', async () => {
+  const zstd = await loadZstd()
+  const raws = Array.from({ length: 24 }, (_each, at) => (at % 3 === 0 ? randomBytes(2 * 1024 * 1024) : Buffer.alloc(70_000 * (at + 1), `line ${at}\n`)))
+  const frames = await Promise.all(raws.map((raw) => zstd.compress(raw, 1, (frame) => Buffer.concat(frame))))
+  for (const [at, frame] of frames.entries()) expect(zstd.decompressSync(frame, CONTENT_MAX).equals(raws[at] ?? Buffer.alloc(0))).toBe(true)
+})
+
+test('a caller that fails with its frame is told, and the next frame is whole', async () => {
+  const zstd = await loadZstd()
+  const raw = Buffer.alloc(300_000, 'tailrace ')
+  const failing = async (): Promise<never> => zstd.compress(raw, 1, () => {
+    throw new AppError('STORAGE_ERROR', 'no room')
+  })
+  await expect(failing()).rejects.toMatchObject({ code: 'STORAGE_ERROR' })
+  expect(zstd.decompressSync(await zstd.compress(raw, 1, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
 })

@@ -11,7 +11,7 @@ const HEADER_BYTES = 9
 export function storedZstd(): Zstd {
   return {
     name: 'zstd-codec',
-    compress: (raw) => Promise.resolve([store(raw)]),
+    compress: (raw, _level, use) => Promise.resolve(use([store(raw)])),
     compressSync: store,
     decompressSync: (frame, contentBytesMax) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
