@@ -69,6 +69,7 @@ describe('rename', () => {
     const files = world(['app.log'])
     files.write('app.log.9', lines('from before'))
     await files.start()
+    files.letKernelClockStep()
     files.write('app.log', lines('first'))
     renameSync(files.path('app.log'), files.path('app.log.1'))
     files.write('app.log', lines('second'))
