@@ -25,6 +25,7 @@ export const collectorSettings = {
   exportTo: { kind: 'string', help: 'where rolled segments are copied to: file:///folder' },
   hdfs: { kind: 'string', help: 'the same over WebHDFS: http://namenode:9870/folder, several NameNodes with commas between' },
   hdfsMode: { kind: 'choice', choices: ['webhdfs', 'httpfs'], default: 'webhdfs', help: 'what answers at the hdfs address' },
+  hdfsAuth: { kind: 'choice', choices: ['simple', 'kerberos'], default: 'simple', help: 'simple: hdfsUser is believed; kerberos: SPNEGO, by the npm package kerberos' },
   hdfsUser: { kind: 'string', help: 'user.name for clusters with simple authentication' },
   hdfsDoAs: { kind: 'string', help: 'user to act for' },
   hdfsTokenFile: { kind: 'string', help: 'file with a delegation token' },
@@ -32,6 +33,8 @@ export const collectorSettings = {
   hdfsAllowedHosts: { kind: 'list', help: 'where a NameNode may redirect to: names, .suffixes, addresses, CIDR blocks (default: its neighbours)' },
   hdfsDataNodes: { kind: 'map', help: 'DataNode host or host:port, and what to connect to instead' },
   exportParallel: { kind: 'integer', default: 4, min: 1, max: 64, help: 'partitions that upload at the same time' },
+  tables: { kind: 'choice', choices: ['none', 'jsonl', 'parquet'], default: 'none', help: 'warehouse tables beside the exported segments, in folders by day and hour' },
+  tableLateness: { kind: 'duration', default: '10m', min: 0, max: 7 * 24 * 3_600_000, help: 'how long an hour of the tables waits for late lines before it counts as complete' },
   readBackCacheBytes: { kind: 'bytes', default: '1GiB', min: 0, max: 1024 * GIB, help: 'disk for what is read back from HDFS after it was dropped here; 0 = none' },
   auth: { kind: 'choice', choices: ['none', 'tokens'], default: 'none', help: 'whether callers need a bearer token' },
   tlsCert: { kind: 'string', help: 'file with the certificate of this collector' },
@@ -67,6 +70,8 @@ export interface ExportConfig {
   readonly parallel: number
   /** 0 (default) = nothing is kept. */
   readonly readBackCacheBytes?: number
+  /** Default: none. */
+  readonly tables?: { readonly format: 'jsonl' | 'parquet'; readonly latenessMs: number }
   readonly store: StoreOptions
 }
 
@@ -143,9 +148,10 @@ function checkExposure(values: SoundSettings, { host }: ListenAddress, complain:
   if (missing.length > 0) complain('listen', `${host} is reachable from other machines, and there is no ${missing.join(' and no ')}; add it, or say insecure`)
 }
 
-function checkExport({ exportTo, hdfs, retentionBytes, segmentBytes }: SoundSettings, complain: Complain): void {
+function checkExport({ exportTo, hdfs, hdfsAuth, hdfsTokenFile, tables, retentionBytes, segmentBytes }: SoundSettings, complain: Complain): void {
   if (exportTo !== undefined && hdfs !== undefined) complain('exportTo', 'there is one export: give exportTo or hdfs')
   if (exportTo !== undefined && !exportTo.startsWith('file:///')) complain('exportTo', `${JSON.stringify(exportTo)} is not a URL such as file:///srv/tailrace`)
+  if (hdfsAuth === 'kerberos' && hdfsTokenFile !== undefined) complain('hdfsTokenFile', 'is another way to authenticate than hdfsAuth: kerberos; give one of the two')
   if (hdfs !== undefined) {
     try {
       parseHdfsUrl(hdfs)
@@ -154,6 +160,7 @@ function checkExport({ exportTo, hdfs, retentionBytes, segmentBytes }: SoundSett
       complain('hdfs', `${error.message}${error.hint === undefined ? '' : `; ${error.hint}`}`)
     }
   }
+  if (tables !== undefined && tables !== 'none' && exportTo === undefined && hdfs === undefined) complain('tables', 'needs an export: give hdfs or exportTo')
   // Retention drops whole segments, and never the active one.
   if (retentionBytes !== undefined && segmentBytes !== undefined && retentionBytes < segmentBytes) complain('retentionBytes', 'is less than one segment (segmentBytes)')
 }
@@ -192,10 +199,12 @@ function exportOf(values: CollectorSettings): ExportConfig | undefined {
     url,
     caFile: values.hdfsCaFile,
     parallel: values.exportParallel,
+    ...(values.tables === 'none' ? {} : { tables: { format: values.tables, latenessMs: values.tableLateness } }),
     // A folder of this machine is as near as its cache would be.
     readBackCacheBytes: url.startsWith('file:') ? 0 : values.readBackCacheBytes,
     store: {
       mode: values.hdfsMode,
+      auth: values.hdfsAuth,
       ...(values.hdfsUser === undefined ? {} : { userName: values.hdfsUser }),
       ...(values.hdfsDoAs === undefined ? {} : { doAs: values.hdfsDoAs }),
       ...(values.hdfsTokenFile === undefined ? {} : { delegationTokenFile: values.hdfsTokenFile }),

@@ -8,6 +8,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { crc32c } from '../shared/crc32c.ts'
 
 export interface StandInOptions {
@@ -16,6 +17,13 @@ export interface StandInOptions {
   readonly alwaysRedirect?: boolean
   /** Redirects name this host instead of 127.0.0.1. */
   readonly dataNodeHost?: string
+  /** PEM. Both servers speak TLS. */
+  readonly tls?: { readonly cert: string; readonly key: string }
+  /**
+   * The NameNode, or HttpFS, wants SPNEGO: answers with the cookie to set, or undefined for 401. A DataNode never asks,
+   * the redirect holds what it wants.
+   */
+  readonly authenticate?: (headers: IncomingMessage['headers']) => string | undefined
   /** Share the name space of another stand-in: a second NameNode of one cluster. */
   readonly files?: Map<string, StandInFile>
 }
@@ -66,8 +74,8 @@ export class WebHdfsStandIn {
   private constructor(options: StandInOptions) {
     this.options = options
     this.files = options.files ?? new Map([['/', directory(0)]])
-    this.nameNode = createServer((request, response) => void this.serve('name-node', request, response))
-    this.dataNode = createServer((request, response) => void this.serve('data-node', request, response))
+    this.nameNode = open(options, (request, response) => void this.serve('name-node', request, response))
+    this.dataNode = open(options, (request, response) => void this.serve('data-node', request, response))
     // A DataNode says 100 Continue whether asked or not, and so does this one; node must not add another.
     this.dataNode.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => void this.serve('data-node', request, response))
   }
@@ -79,9 +87,9 @@ export class WebHdfsStandIn {
     return standIn
   }
 
-  /** `http://127.0.0.1:port`. */
+  /** `http://127.0.0.1:port`; with TLS by the name in the certificate. */
   get url(): string {
-    return `http://127.0.0.1:${this.nameNodePort}`
+    return this.options.tls === undefined ? `http://127.0.0.1:${this.nameNodePort}` : `https://localhost:${this.nameNodePort}`
   }
 
   get dataNodeAddress(): string {
@@ -113,6 +121,15 @@ export class WebHdfsStandIn {
     }
     this.requests.push(request)
     const fault = this.onRequest?.(request)
+    if (leg === 'name-node' && this.options.authenticate !== undefined) {
+      const cookie = this.options.authenticate(incoming.headers)
+      if (cookie === undefined) {
+        // What Hadoop's filter sends: a page, and a cookie that takes the old one away.
+        outgoing.writeHead(401, { 'www-authenticate': 'Negotiate', 'set-cookie': 'hadoop.auth=; Path=/; HttpOnly', 'content-type': 'text/html' }).end('<html>Authentication required</html>')
+        return
+      }
+      outgoing.setHeader('set-cookie', [`hadoop.auth="${cookie}"; Path=/; HttpOnly`, 'other=1'])
+    }
     incoming.on('error', () => undefined)
     try {
       if (leg === 'data-node' && request.method === 'PUT') outgoing.writeContinue()
@@ -349,10 +366,15 @@ export class WebHdfsStandIn {
     if (params.has('delegation')) params.set('delegation', `minted-${randomUUID()}`)
     const encoded = request.path.split('/').map(encodeURIComponent).join('/')
     const host = this.options.dataNodeHost === undefined ? this.dataNodeAddress : `${this.options.dataNodeHost}:${this.dataNodePort}`
-    const location = fault?.kind === 'location' ? fault.location : `http://${host}/webhdfs/v1${encoded}?${params.toString()}`
+    const scheme = this.options.tls === undefined ? 'http' : 'https'
+    const location = fault?.kind === 'location' ? fault.location : `${scheme}://${host}/webhdfs/v1${encoded}?${params.toString()}`
     if (request.params.get('noredirect') === 'true' && this.options.alwaysRedirect !== true) sendJson(outgoing, { Location: location })
     else outgoing.writeHead(307, { location, 'content-length': '0' }).end()
   }
+}
+
+function open({ tls }: StandInOptions, serve: (request: IncomingMessage, response: ServerResponse) => void): Server {
+  return tls === undefined ? createServer(serve) : createTlsServer(tls, serve)
 }
 
 interface Exchange {

@@ -196,6 +196,7 @@ async function connectStore(url: string, input: CommandInput, context: CliContex
   const source = {
     url,
     mode: input.text('hdfsMode') === 'httpfs' ? ('httpfs' as const) : ('webhdfs' as const),
+    auth: input.text('hdfsAuth') === 'kerberos' ? ('kerberos' as const) : ('simple' as const),
     userName: input.text('hdfsUser'),
     tokenFile: input.text('hdfsTokenFile'),
     allowedHosts: input.list('hdfsAllowedHosts'),

@@ -97,6 +97,7 @@ export const serverOptions: readonly OptionSpec[] = [
 export const storeOptions: readonly OptionSpec[] = [
   { flags: '--from <url>', kind: 'list', help: 'read an export store, no collector needed: file:///folder, webhdfs://namenode:9870/folder' },
   { flags: '--hdfs-user <name>', kind: 'text', help: 'user.name for that store' },
+  { flags: '--hdfs-auth <how>', kind: 'choice', choices: ['simple', 'kerberos'], help: 'how to authenticate there (default simple)' },
   { flags: '--hdfs-token-file <file>', kind: 'text', help: 'file with a delegation token for it' },
   { flags: '--hdfs-mode <mode>', kind: 'choice', choices: ['webhdfs', 'httpfs'], help: 'what answers there (default webhdfs)' },
   { flags: '--hdfs-allowed-hosts <host>', kind: 'list', help: 'where its NameNode may redirect to (repeat for more; default: its neighbours)' },

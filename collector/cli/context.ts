@@ -18,6 +18,7 @@ export interface OutputSink {
 export interface StoreSource {
   readonly url: string
   readonly mode: 'webhdfs' | 'httpfs'
+  readonly auth: 'simple' | 'kerberos'
   readonly userName: string | undefined
   readonly tokenFile: string | undefined
   readonly allowedHosts: readonly string[]

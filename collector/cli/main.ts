@@ -44,10 +44,10 @@ async function main(): Promise<void> {
       const { openStoreReader } = await import('../store-reader.ts')
       const http = createHttpClient(tls)
       clients.push(http)
-      const { url, mode, userName, tokenFile, allowedHosts } = source
+      const { url, mode, auth, userName, tokenFile, allowedHosts } = source
       const reader = await openStoreReader(system, {
         url,
-        store: { mode, allowedHosts, ...(userName === undefined ? {} : { userName }), ...(tokenFile === undefined ? {} : { delegationTokenFile: tokenFile }) },
+        store: { mode, auth, allowedHosts, ...(userName === undefined ? {} : { userName }), ...(tokenFile === undefined ? {} : { delegationTokenFile: tokenFile }) },
         transport: { http, streamingHttp: createHttpClient({ ...tls, keepsConnections: false }) },
         zstd: await loadZstd(),
         signal: abort.signal,

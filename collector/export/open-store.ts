@@ -8,6 +8,7 @@ import { readTextFile } from '../../shared/files.ts'
 import type { System } from '../../shared/system.ts'
 import { createFileStore } from './file-store.ts'
 import type { RemoteStore } from './remote-store.ts'
+import { Negotiator, type LoadKerberos } from './spnego.ts'
 import { createWebHdfsStore } from './webhdfs-store.ts'
 import type { WebHdfsOptions, WebHdfsTransport } from './webhdfs-client.ts'
 
@@ -17,6 +18,10 @@ export interface StoreOptions {
   /** `user.name` of simple authentication. */
   readonly userName?: string
   readonly doAs?: string
+  /** Default `simple`: the user name is believed. */
+  readonly auth?: 'simple' | 'kerberos'
+  /** Where the package `kerberos` comes from; tests bring their own. */
+  readonly loadKerberos?: LoadKerberos
   /** Holds one delegation token as HDFS prints it; read again when the server refuses the one in use. */
   readonly delegationTokenFile?: string
   /** Where a NameNode may redirect to: names, `.suffix`es, addresses, CIDR blocks. Default: its neighbours. */
@@ -42,6 +47,7 @@ export function openRemoteStore(url: string, options: StoreOptions, deps: { read
     mode: options.mode ?? 'webhdfs',
     redirects: { allowedHosts: options.allowedHosts ?? [], dataNodeHosts: options.dataNodeHosts ?? {} },
     ...(options.userName === undefined ? {} : { userName: options.userName }),
+    ...(options.auth === 'kerberos' ? { negotiator: new Negotiator(options.loadKerberos) } : {}),
     ...(options.doAs === undefined ? {} : { doAs: options.doAs }),
     ...(delegationTokenFile === undefined ? {} : { readToken: () => readTextFile(system.fs, delegationTokenFile, TOKEN_FILE_BYTES_MAX) }),
   }

@@ -10,6 +10,7 @@ import * as v from 'valibot'
 import { AppError, toAppError } from '../../shared/errors.ts'
 import { backoffMs } from '../../shared/retry.ts'
 import type { HttpClient, HttpRequest, HttpResponse, System } from '../../shared/system.ts'
+import type { Negotiator } from './spnego.ts'
 import { classifyFailure, failureToError, type RemoteFailure } from './webhdfs-errors.ts'
 import { checkRedirect, type RedirectRules } from './webhdfs-redirect.ts'
 
@@ -23,6 +24,8 @@ export interface WebHdfsOptions {
   readonly doAs?: string
   /** Read again whenever the server calls the token invalid. */
   readonly readToken?: () => Promise<string>
+  /** Kerberos, where the cluster wants it. */
+  readonly negotiator?: Negotiator
   readonly redirects: RedirectRules
 }
 
@@ -60,7 +63,7 @@ const TOKEN_CHARACTERS_MAX = 16 * 1024
 const locationSchema = v.object({ Location: v.pipe(v.string(), v.maxLength(32 * 1024)) })
 
 /** Which NameNode, and what to do when it can't serve. */
-type Verdict = { readonly kind: 'next-name-node' } | { readonly kind: 'wait' } | { readonly kind: 'new-token' } | { readonly kind: 'give-up' }
+type Verdict = { readonly kind: 'next-name-node' } | { readonly kind: 'wait' } | { readonly kind: 'new-credentials' } | { readonly kind: 'give-up' }
 
 interface Attempt {
   readonly error: AppError
@@ -118,7 +121,7 @@ export class WebHdfsClient {
 
   /** One operation until a NameNode took it or it is clear that none will now. A redirect is checked before it is given. */
   async call(call: WebHdfsCall): Promise<CallAnswer> {
-    let isTokenFresh = false
+    let isRenewed = false
     let waits = 0
     // Each NameNode may say `standby` once per round, and a round ends with a wait.
     const standbysMax = this.options.nameNodes.length * ATTEMPTS_MAX
@@ -128,10 +131,9 @@ export class WebHdfsClient {
       if ('kind' in attempt) return attempt
       const { verdict, error } = attempt
       if (verdict.kind === 'give-up') throw error
-      if (verdict.kind === 'new-token') {
-        if (isTokenFresh || this.options.readToken === undefined) throw error
-        isTokenFresh = true
-        this.token = undefined
+      if (verdict.kind === 'new-credentials') {
+        if (isRenewed || !this.forgetCredentials(nameNode)) throw error
+        isRenewed = true
         continue
       }
       if (verdict.kind === 'next-name-node') {
@@ -144,6 +146,13 @@ export class WebHdfsClient {
       if (waits >= ATTEMPTS_MAX) throw error
       await this.system.clock.sleep(backoffMs(waits, RETRY, this.system.random.next()), this.signalOf(call))
     }
+  }
+
+  /** Whether there are others to be had than those that were refused. */
+  private forgetCredentials(nameNode: string): boolean {
+    if (this.options.readToken === undefined) return this.options.negotiator?.forget(nameNode) === true
+    this.token = undefined
+    return true
   }
 
   private nameNode(): string {
@@ -164,6 +173,7 @@ export class WebHdfsClient {
     } catch (error) {
       return judgeTransport(toAppError(error), call)
     }
+    this.options.negotiator?.notice(nameNode, response)
     const location = await this.locationOf(response, call)
     if (location !== undefined) return { kind: 'redirect', url: checkRedirect(location, nameNode, this.options.redirects) }
     if (response.status >= 200 && response.status < 300) return { kind: 'answer', response }
@@ -189,7 +199,8 @@ export class WebHdfsClient {
       method: call.method,
       url: await this.url(nameNode, call),
       // Proxies want a length on every PUT; the X-XSRF header is what a server with CSRF protection looks for.
-      ...(writes ? { body: [], headers: { 'x-xsrf-header': 'tailrace' } } : {}),
+      ...(writes ? { body: [] } : {}),
+      headers: { ...(writes ? { 'x-xsrf-header': 'tailrace' } : {}), ...(await this.options.negotiator?.headersFor(nameNode)) },
       signal: this.signalOf(call),
     }
   }
@@ -203,17 +214,18 @@ export class WebHdfsClient {
     const token = await this.currentToken()
     // With a token both users are inside it.
     if (token !== undefined) params.set('delegation', token)
-    else if (this.options.userName !== undefined) params.set('user.name', this.options.userName)
+    else if (this.options.userName !== undefined && this.options.negotiator === undefined) params.set('user.name', this.options.userName)
     if (token === undefined && this.options.doAs !== undefined) params.set('doas', this.options.doAs)
     return `${nameNode}/webhdfs/v1${encodePath(absolutePath(this.options, call.path))}?${params.toString().replaceAll('+', '%20')}`
   }
 
-  /** For HttpFS, where contents go to the same host. */
-  activeUrl(call: WebHdfsCall): Promise<string> {
-    return this.url(this.nameNode(), call)
+  /** For HttpFS, where contents go to the same host: with what it wants to see of us. */
+  async activeTarget(call: WebHdfsCall): Promise<{ readonly url: string; readonly headers: Readonly<Record<string, string>> }> {
+    const nameNode = this.nameNode()
+    return { url: await this.url(nameNode, call), headers: (await this.options.negotiator?.headersFor(nameNode)) ?? {} }
   }
 
-  /** The server that `activeUrl` names is gone: the next one, please. */
+  /** The server that `activeTarget` names is gone: the next one, please. */
   reportUnreachable(): void {
     this.rotate(this.nameNode())
   }
@@ -239,7 +251,7 @@ function judgeFailure(failure: RemoteFailure, context: { call: WebHdfsCall; what
   const error = failureToError(failure, context.what)
   if (failure.kind === 'standby') return { error, verdict: { kind: 'next-name-node' } }
   if (failure.kind === 'starting') return { error, verdict: { kind: 'wait' } }
-  if (failure.kind === 'bad-token') return { error, verdict: { kind: 'new-token' } }
+  if (failure.kind === 'bad-token' || failure.kind === 'unauthenticated') return { error, verdict: { kind: 'new-credentials' } }
   if (failure.kind !== 'transient') return { error, verdict: { kind: 'give-up' } }
   if (context.call.isRepeatable) return { error, verdict: { kind: 'next-name-node' } }
   // A proxy's 502 after a RENAME leaves its outcome open.

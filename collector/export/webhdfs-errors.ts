@@ -122,7 +122,7 @@ export function failureToError(failure: RemoteFailure, what: string): AppError {
       return new AppError('REMOTE_REFUSED', text, { hint: 'check permissions and quotas of the export folder on HDFS' })
     case 'unauthenticated':
     case 'bad-token':
-      return new AppError('REMOTE_REFUSED', text, { hint: 'check hdfsUser or hdfsTokenFile' })
+      return new AppError('REMOTE_REFUSED', text, { hint: 'check hdfsAuth, hdfsUser and hdfsTokenFile' })
     case 'unsupported':
       return new AppError('REMOTE_REFUSED', text, { hint: 'the server does not take this request' })
     case 'unknown':

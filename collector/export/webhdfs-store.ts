@@ -83,7 +83,7 @@ class WebHdfsStore implements RemoteStore {
     // HttpFS 3.4 is not trusted to honour overwrite=false under every proxy in front of it: look first.
     if ((await this.stat(call.path)) !== undefined) throw new AppError('CONFLICT', `${describe(this.client.options, call)}: exists`)
     try {
-      await this.upload(await this.client.activeUrl(call), call, source)
+      await this.upload(await this.client.activeTarget(call), call, source)
     } catch (error) {
       if (toAppError(error).code === 'CANNOT_CONNECT') this.client.reportUnreachable()
       throw error
@@ -100,7 +100,7 @@ class WebHdfsStore implements RemoteStore {
         })
       }
       try {
-        await this.upload(answer.url, call, source)
+        await this.upload({ url: answer.url, headers: {} }, call, source)
         return
       } catch (error) {
         const { code } = toAppError(error)
@@ -111,11 +111,11 @@ class WebHdfsStore implements RemoteStore {
     }
   }
 
-  private async upload(url: string, call: WebHdfsCall, source: ByteSource): Promise<void> {
+  private async upload(target: { url: string; headers: Readonly<Record<string, string>> }, call: WebHdfsCall, source: ByteSource): Promise<void> {
     const request: HttpRequest = {
       method: 'PUT',
-      url,
-      headers: { 'content-type': 'application/octet-stream', 'x-xsrf-header': 'tailrace' },
+      url: target.url,
+      headers: { 'content-type': 'application/octet-stream', 'x-xsrf-header': 'tailrace', ...target.headers },
       body: { length: source.lengthBytes, stream: source.open() },
       // A DataNode answers only when every replica has the last packet.
       headersTimeoutMs: 60_000,

@@ -99,7 +99,7 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
     })
     try {
       const met = await exportAll(made, { withinMs: 120_000 })
-      expect(met[0]).toContain('no progress on the connection')
+      expect(met[0]).toContain('nothing moved on the connection')
     } finally {
       if (stopped !== undefined) cluster.resume(stopped)
     }

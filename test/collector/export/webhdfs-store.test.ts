@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openRemoteStore, type StoreOptions } from '../../../collector/export/open-store.ts'
 import { bufferSource, type RemoteStore } from '../../../collector/export/remote-store.ts'
+import { toAppError } from '../../../shared/errors.ts'
 import { createHttpClient } from '../../../shared/node/http-client.ts'
 import { simulate } from '../../sim-system.ts'
 import { WebHdfsStandIn, type StandInFault, type StandInOptions, type StandInRequest } from '../../webhdfs-stand-in.ts'
@@ -89,6 +90,21 @@ describe('a WebHDFS store in trouble', () => {
     script({ kind: 'exception', exception: 'UnsupportedOperationException', status: 400 }, isOp('GETFILECHECKSUM'))
     expect(await store.matches('a', { lengthBytes: bytes.length, sha256: sha256(bytes), source: piecewise(bytes) })).toBe('same')
     expect(standIn.requests.some((request) => request.op === 'OPEN')).toBe(true)
+  })
+
+  test('a DataNode that breaks off at a checksum is left out, and nothing is read back', async () => {
+    await store.put('a', piecewise(bytes))
+    script({ kind: 'cut' }, (request) => request.op === 'GETFILECHECKSUM' && request.leg === 'data-node')
+    expect(await store.matches('a', { lengthBytes: bytes.length, sha256: sha256(bytes), source: piecewise(bytes) })).toBe('same')
+    expect(standIn.requests.some((request) => request.op === 'OPEN')).toBe(false)
+    expect(standIn.requests.filter(isOp('GETFILECHECKSUM'))[1]?.params.get('excludedatanodes')).toBe('127.0.0.1')
+  })
+
+  test('a DataNode that can not be reached is named, with the setting that maps names', async () => {
+    script({ kind: 'location', location: 'http://dn1.tailrace.invalid:9864/webhdfs/v1/t/a?op=CREATE' }, isOp('CREATE'), 9)
+    const anywhere = openAt(`${standIn.url}/t`, { allowedHosts: ['.invalid'] })
+    const failure = await anywhere.put('a', piecewise(bytes)).then(() => undefined, toAppError)
+    expect(failure).toMatchObject({ code: 'CANNOT_CONNECT', message: expect.stringContaining('dn1.tailrace.invalid:9864') as string, hint: expect.stringContaining('hdfsDataNodes') as string })
   })
 
   test('a space quota is REMOTE_REFUSED, told while the body is still being sent', async () => {
