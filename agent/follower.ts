@@ -16,7 +16,7 @@ import type { Identifier } from './identifier.ts'
 import { LeftOut } from './left-out.ts'
 import { describeReadError } from './read-error.ts'
 import type { Reader } from './reader.ts'
-import type { Registry } from './registry.ts'
+import { isReusedInode, type Registry } from './registry.ts'
 import { rescue } from './rescue.ts'
 import type { Session } from './session.ts'
 import type { SourceFile } from './source-file.ts'
@@ -217,14 +217,18 @@ export class Follower {
 
   /** Its bytes are still ours to read: by its descriptor, or under the name that rotation gave it. */
   private losesName(file: SourceFile): void {
-    if (!this.deps.registry.has(file)) {
+    const { registry, reader } = this.deps
+    if (!registry.has(file)) {
+      // Its inode is another file's already.
       this.endStream(file)
+      reader.forget(file)
+      registry.remove(file)
       return
     }
     file.isDetached = true
     this.lost.push(file)
     this.rescueDirectories.add(parentOf(file.path))
-    this.deps.reader.poke(file, { isUrgent: true })
+    reader.poke(file, { isUrgent: true })
   }
 
   // Between turns.
@@ -250,7 +254,7 @@ export class Follower {
       // Taken before the stat: those bytes were there, so a smaller size behind it is a truncation and not an old answer.
       const { position } = file
       const stat = await (file.handle?.stat() ?? system.fs.stat(file.openPath))
-      if (stat === undefined || stat.inode !== file.inode || !registry.has(file)) return
+      if (stat === undefined || stat.inode !== file.inode || isReusedInode(file, stat) || !registry.has(file)) return
       if (stat.size === file.size && stat.mtimeMs === file.mtimeMs) return
       file.mtimeMs = stat.mtimeMs
       if (file.cursor === undefined) file.size = stat.size
@@ -350,7 +354,8 @@ export class Follower {
     this.lost = []
     this.rescues += 1
     try {
-      await rescue({ system, registry, watcher, inputs: config.inputs, known: () => identifier.learned() }, { directories, lost })
+      const replaced = await rescue({ system, registry, watcher, inputs: config.inputs, known: () => identifier.learned() }, { directories, lost })
+      for (const file of replaced) this.losesName(file)
     } finally {
       this.rescues -= 1
     }

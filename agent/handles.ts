@@ -73,7 +73,8 @@ export class Handles {
     const handle = await this.system.fs.open(file.openPath, 'readSource')
     try {
       const stat = await handle.stat()
-      if (stat.kind === 'file' && stat.inode === file.inode && stat.device === file.device) return handle
+      // The birth time too: the inode of a file that was removed is soon another's.
+      if (stat.kind === 'file' && stat.inode === file.inode && stat.device === file.device && stat.birthtimeNs === file.birthtimeNs) return handle
       throw new AppError('NOT_FOUND', `${file.openPath} is another file now`)
     } catch (error) {
       await handle.close()

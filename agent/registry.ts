@@ -249,7 +249,7 @@ function ownGeneration(file: SourceFile, cursor: ReadCursor): number {
  * The inode was freed and given to another file. Only possible while no descriptor is held, so a birth time that differs
  * on a held file is one that changes with writes, and says nothing.
  */
-function isReusedInode(file: SourceFile, stat: FileStat): boolean {
+export function isReusedInode(file: SourceFile, stat: FileStat): boolean {
   return file.handle === undefined && file.birthtimeNs !== stat.birthtimeNs
 }
 

@@ -9,7 +9,7 @@ import type { InputConfig } from './config.ts'
 import { parentOf } from './globs.ts'
 import { isSiblingPath } from './identity.ts'
 import type { KnownStream } from './known-stream.ts'
-import type { Registry } from './registry.ts'
+import { isReusedInode, type Registry } from './registry.ts'
 import type { SourceFile } from './source-file.ts'
 import type { FoundFile, Watcher } from './watcher.ts'
 
@@ -22,15 +22,20 @@ export interface RescueDeps {
   readonly known: () => Iterable<KnownStream>
 }
 
-/** `lost` are files whose name is gone or whose content was cut. */
-export async function rescue(deps: RescueDeps, options: { directories: ReadonlySet<string>; lost: readonly SourceFile[] }): Promise<void> {
+/** `lost` are files whose name is gone or whose content was cut. Answers files that gave way to another with their inode. */
+export async function rescue(deps: RescueDeps, options: { directories: ReadonlySet<string>; lost: readonly SourceFile[] }): Promise<readonly SourceFile[]> {
+  const replaced: SourceFile[] = []
   for (const directory of options.directories) {
     for (const input of deps.inputs) {
       const bases = basesIn(deps, { directory, input, lost: options.lost })
       if (bases.length === 0) continue
-      for (const sibling of await deps.watcher.siblingsIn(directory, input)) takeIn(deps, sibling, bases)
+      for (const sibling of await deps.watcher.siblingsIn(directory, input)) {
+        const former = takeIn(deps, sibling, bases)
+        if (former !== undefined) replaced.push(former)
+      }
     }
   }
+  return replaced
 }
 
 /** Base paths of this directory, longest first: the nearest one is a sibling's. */
@@ -41,15 +46,19 @@ function basesIn(deps: RescueDeps, { directory, input, lost }: { directory: stri
   return [...bases].sort((a, b) => b.length - a.length)
 }
 
-function takeIn({ registry, watcher, system }: RescueDeps, sibling: FoundFile, bases: readonly string[]): void {
+/** Answers the file that it takes the place of. */
+function takeIn({ registry, watcher, system }: RescueDeps, sibling: FoundFile, bases: readonly string[]): SourceFile | undefined {
   const { input, stat, path } = sibling
   const file = registry.find(stat, input.topic)
-  if (file !== undefined) {
+  // A rotated file that was removed before it was opened gives its inode to any new one: not a rename, another file.
+  const former = file !== undefined && isReusedInode(file, stat) ? file : undefined
+  if (file !== undefined && former === undefined) {
     // Renamed, out of the globs: it is read on under its new name.
     if (!file.isListed && file.path !== path) registry.move(file, sibling)
-    return
+    return undefined
   }
   const base = bases.find((each) => isSiblingPath(each, path))
-  if (base === undefined || watcher.matches(path) || registry.isFinished(stat, input.topic)) return
+  if (base === undefined || watcher.matches(path) || registry.isFinished(stat, input.topic)) return undefined
   registry.add(sibling, { nowMs: system.clock.monotonicMs(), isGuest: true, keyPath: base })
+  return former
 }
