@@ -16,6 +16,7 @@ const SETTLE_MS = 50_000
 /** Quiet after which it is worth to look whether all that can come has come. */
 const PLATEAU_MS = 8000
 const CAT_STREAMS_MAX = 24
+const CAT_OTHERS_MAX = 12
 
 export async function allStreams(rig: Rig): Promise<StreamInfo[]> {
   const found: StreamInfo[] = []
@@ -88,7 +89,7 @@ export async function judgeExport(rig: Rig, zstd: Zstd): Promise<Verdict> {
   return isOut ? verdict : { ...verdict, findings: ['the export did not come to its end within 90 s', ...verdict.findings] }
 }
 
-/** `cat --all` of base paths, and `cat --stream` of some streams, against what the judge saw in the log. */
+/** `cat --all` of base paths, and `cat --stream` of some streams and of some files that came and went, against what the judge saw in the log. */
 export async function judgeCat(rig: Rig, judge: Judge, files: readonly { file: string; path: string }[]): Promise<readonly string[]> {
   const findings: string[] = []
   const check = async (args: readonly string[], wanted: () => Iterable<Buffer>): Promise<void> => {
@@ -104,7 +105,10 @@ export async function judgeCat(rig: Rig, judge: Judge, files: readonly { file: s
     if (streams.length > 0) await check(['--all', `${hostname()}:${path}`], () => streams.map(({ incarnation, position }) => rig.contents.open(incarnation).take(position)))
   }
   const some = files.flatMap(({ file }) => judge.streamsOf(file).slice(-Math.ceil(CAT_STREAMS_MAX / files.length)))
-  for (const { id, incarnation, position } of some.slice(0, CAT_STREAMS_MAX)) await check(['--stream', id], () => [rig.contents.open(incarnation).take(position)])
+  const others = judge.files.filter((name) => files.every(({ file }) => file !== name))
+  const step = Math.max(1, Math.ceil(others.length / CAT_OTHERS_MAX))
+  const sampled = others.filter((_name, index) => index % step === 0).flatMap((name) => judge.streamsOf(name))
+  for (const { id, incarnation, position } of [...some, ...sampled]) await check(['--stream', id], () => [rig.contents.open(incarnation).take(position)])
   return findings
 }
 

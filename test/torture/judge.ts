@@ -160,10 +160,9 @@ export class Judge {
     return found
   }
 
-  get bytes(): number {
-    let bytes = 0
-    for (const { position } of this.streams.values()) bytes += position
-    return bytes
+  /** Names of all files that some stream holds. */
+  get files(): readonly string[] {
+    return [...new Set([...this.streams.values()].flatMap(({ incarnation }) => (incarnation === undefined ? [] : [incarnation.file])))]
   }
 }
 

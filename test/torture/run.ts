@@ -142,7 +142,7 @@ function makeWorld(rig: Rig, linesPerSecond: number): World {
     new RotatingWriter({ ...rotating, name: 'rename', how: 'rename', naming: 'shift', keep: 60, linesPerSecond: rate }),
     new RotatingWriter({ ...rotating, name: 'rename-dated', how: 'rename', naming: 'date', keep: 60, flavour: 'odd', linesPerSecond: rate / 2 }),
     new RotatingWriter({ ...rotating, name: 'copytruncate', how: 'copytruncate', naming: 'shift', rotateMs: 2000, keep: 30, linesPerSecond: rate }),
-    new RotatingWriter({ ...rotating, name: 'gz', how: 'rename', naming: 'shift', keep: 50, gzipAfterMs: 30_000, linesPerSecond: rate }),
+    new RotatingWriter({ ...rotating, name: 'gz', how: 'rename', naming: 'shift', keep: 50, gzipAfterMs: 45_000, linesPerSecond: rate }),
     new GrowingWriter({ ...common, agent: 'agent-b', name: 'growing', flavour: 'odd', linesPerSecond: rate }),
     new RotatingWriter({ ...rotating, agent: 'agent-b', name: 'slow-copytruncate', how: 'copytruncate', naming: 'date', rotateMs: 7000, keep: 20, linesPerSecond: rate }),
     new ComingAndGoing({ ...common, agent: 'agent-b', name: 'coming', everyMs: 700, linesPerSecond: rate }),

@@ -23,6 +23,8 @@ interface Fault {
 }
 
 const HOUR_MS = 3_600_000
+const LONG_REST_EVERY = 20
+const LONG_REST_MS = 4000
 
 export class Schedule {
   readonly counts = new Map<string, number>()
@@ -30,6 +32,7 @@ export class Schedule {
   private readonly faults: readonly Fault[]
   /** Each kind once, in a seeded order, before weights decide: so that short runs meet all of them. */
   private readonly firstRound: Fault[]
+  private rests = 0
 
   constructor(options: ScheduleOptions) {
     this.options = options
@@ -58,9 +61,10 @@ export class Schedule {
     return this.options.rig.agents.reduce((sum, agent) => sum + agent.kills, this.options.rig.collector.kills)
   }
 
-  /** Quiet between two faults. */
+  /** Quiet between two faults; sometimes long enough that what waits can be shipped, as it is between real ones. */
   restMs(): number {
-    return 150 + this.options.random() * 600
+    this.rests += 1
+    return this.rests % LONG_REST_EVERY === 0 ? LONG_REST_MS : 100 + this.options.random() * 500
   }
 
   /** One fault from its beginning to its end. */

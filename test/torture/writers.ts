@@ -183,7 +183,7 @@ export class ComingAndGoing implements Writer {
     const log = new LogFile({ ...this.options, file: `${name}-${this.count}`, flavour: 'plain', path })
     log.append(1)
     const endsMs = nowMs + random() * 3000
-    this.files.push({ log, path, folder: hasOwnFolder ? directory : '', endsMs, removeMs: endsMs + 15_000 + random() * 5000 })
+    this.files.push({ log, path, folder: hasOwnFolder ? directory : '', endsMs, removeMs: endsMs + 45_000 + random() * 20_000 })
   }
 
   private remove(file: { log: LogFile; path: string; folder: string }): void {
