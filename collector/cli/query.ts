@@ -1,7 +1,9 @@
 /** `tailrace query`: lines that match, streamed as they are found. `-f` goes on as `tail` does (follow.ts). */
+import { timeUnitNames } from '../../shared/time-count.ts'
 import { serverOptions, storeOptions, type CommandInput, type CommandSpec } from './command.ts'
 import { connect, cursorOf, storeUrlOf, type CollectorClient, type QueryValues } from './collector-client.ts'
 import type { CliContext } from './context.ts'
+import { checkCountBy, countsHead, writeCounts } from './count-by.ts'
 import { exitCodes, usageError } from './exit-codes.ts'
 import { follow } from './follow.ts'
 import { humanBytes, humanCount, humanDuration } from './human.ts'
@@ -34,6 +36,7 @@ export const queryCommand: CommandSpec = {
   examples: [
     { command: "tailrace query 'connection refused' -t app -S 1h -C 2", meaning: 'the last hour of one topic, with two lines around each match' },
     { command: "tailrace query -E ' 5[0-9]{2} ' --path '/var/log/nginx/*' -S yesterday -U today -c", meaning: 'count the server errors of yesterday' },
+    { command: 'tailrace query timeout -t app -S 1h --count-by minute', meaning: 'how many there were in each minute' },
     { command: 'tailrace query -i -e timeout -e refused -n 20', meaning: 'the newest 20 lines with either word' },
     { command: 'tailrace query -t app -S 2026-03-01 -U 2026-03-02 -o raw > day.log', meaning: 'every line of a day, as it was written' },
     { command: "tailrace query 'disk full' --from webhdfs://namenode:9870/tailrace", meaning: 'straight from the export, with no collector' },
@@ -42,6 +45,7 @@ export const queryCommand: CommandSpec = {
   options: [
     ...filterOptions,
     { flags: '-c, --count', kind: 'flag', help: 'print only how many lines match' },
+    { flags: '--count-by <unit>', kind: 'choice', choices: timeUnitNames, help: 'print how many lines match in each second, minute, hour or day (of UTC) of arrival that has any' },
     { flags: '-q, --quiet', kind: 'flag', help: 'print nothing; the exit code tells whether a line matches' },
     ...contextOptions,
     ...printOptions,
@@ -56,9 +60,11 @@ export const queryCommand: CommandSpec = {
 }
 
 export async function runQuery(input: CommandInput, context: CliContext): Promise<number> {
+  checkCountBy(input)
   checkFlags(input)
   const client = await connect(input, context)
   const values = filterValues(input, { nowMs: context.system.clock.nowMs() })
+  if (input.text('countBy') !== undefined) return countQuery(input, context, { client, values })
   if (input.flag('follow')) return followQuery(input, context, { client, values })
   if (input.flag('quiet')) return quietQuery(client, values)
   return printQuery(input, context, { client, values })
@@ -80,6 +86,21 @@ async function quietQuery(client: CollectorClient, values: QueryValues): Promise
   const stream = new QueryStream(client, { ...values, limit: 1 })
   for await (const block of stream.blocks()) if (block.length > 0) return exitCodes.ok
   return (stream.end?.missing.length ?? 0) > 0 ? exitCodes.partial : exitCodes.nothing
+}
+
+/** Counts of each stretch of time that has matches; the last line of the answer tells whether that was all. */
+async function countQuery(input: CommandInput, context: CliContext, { client, values }: Prepared): Promise<number> {
+  const stdout = new Output(context.stdout)
+  const stream = new QueryStream(client, { ...values, countBy: input.text('countBy'), from: cursorOf(input) })
+  const format = input.text('output') ?? 'text'
+  stdout.put(countsHead(format))
+  for await (const block of stream.blocks()) {
+    writeCounts(stdout, block, { format, zone: input.zone })
+    if (stdout.isFull) await stdout.flush()
+  }
+  await stdout.flush()
+  if (stream.end?.truncated === true) await new Output(context.stderr).line('newer lines were not counted: too many stretches of time; -U narrows, a longer --count-by does too')
+  return summarize(stream, { input, context, lines: undefined })
 }
 
 async function printQuery(input: CommandInput, context: CliContext, { client, values }: Prepared): Promise<number> {
@@ -119,14 +140,14 @@ function limitValues(lines: number, options: { readonly reverse: boolean; readon
   return { last: lines === 0 ? undefined : lines }
 }
 
-async function summarize(stream: QueryStream, facts: { input: CommandInput; context: CliContext; lines: number }): Promise<number> {
+async function summarize(stream: QueryStream, facts: { input: CommandInput; context: CliContext; lines: number | undefined }): Promise<number> {
   const { end } = stream
   if (end === undefined) return exitCodes.partial
   const stderr = new Output(facts.context.stderr)
   for (const hole of end.missing) {
     await stderr.line(`missing: ${hole.topic}-${hole.partition} offsets ${hole.fromOffset} to ${hole.toOffset}: ${hole.reason}`)
   }
-  if (end.truncated && facts.input.integer('lines') === undefined) {
+  if (end.truncated && facts.lines !== undefined && facts.input.integer('lines') === undefined) {
     await stderr.line(`only the newest ${facts.lines} lines; -n 0 shows all, -S narrows`)
   }
   if (facts.input.flag('stats')) {

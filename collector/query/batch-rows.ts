@@ -20,6 +20,8 @@ export class BatchRows {
   hasOneSource = false
   /** Labels of all rows as JSON, '' where there are none. */
   labelsJson = ''
+  /** No record of this batch has arrived before. */
+  baseMs = 0
   readonly offsets: number[] = []
   readonly timestampsMs: number[] = []
   /** Running maximum of the timestamp inside this batch. */
@@ -52,6 +54,7 @@ export class BatchRows {
     const { baseOffset, baseTimestampMs, lastOffsetDelta } = batch.header
     const sealed = isSealed(batch.header)
     this.hasOneSource = sealed
+    this.baseMs = baseTimestampMs
     const labels = sealed ? this.labelsOf(raw) : undefined
     this.labelsJson = labels === undefined ? '' : JSON.stringify(labels)
     if (!this.decider.admitsLabels(labels)) return

@@ -6,6 +6,7 @@ import { splitRecordKey, type QueryRecord } from '../../shared/wire.ts'
 import type { BatchRows } from './batch-rows.ts'
 import { JsonText } from '../../shared/json-text.ts'
 import type { DamagedRange, Direction, ScanPage, ScanTask, ScanUnit } from './scan-types.ts'
+import { TimeCounts } from './time-counts.ts'
 
 const FIRST_TEXT_BYTES = 16 * 1024
 
@@ -14,6 +15,7 @@ type Mark = QueryRecord['mark']
 export class PageBuilder {
   private readonly unit: ScanUnit
   private readonly want: ScanTask['want']
+  private readonly times: TimeCounts | undefined
   private readonly hasContext: boolean
   private readonly rowHead: string
   private readonly text: JsonText
@@ -36,6 +38,8 @@ export class PageBuilder {
   constructor(task: ScanTask, unit: ScanUnit) {
     this.unit = unit
     this.want = task.want
+    // One unit holds fewer records than would be too many stretches.
+    this.times = task.countByMs === undefined ? undefined : new TimeCounts(task.countByMs, Infinity)
     this.hasContext = task.want === 'rows' && task.before + task.after > 0
     this.rowHead = `{"topic":${JSON.stringify(unit.topic)},"partition":${unit.partition},"offset":`
     this.text = new JsonText(task.want === 'rows' ? FIRST_TEXT_BYTES : 0)
@@ -50,6 +54,8 @@ export class PageBuilder {
       if (offset < this.unit.emitFrom || offset >= this.unit.emitEnd) continue
       if (this.want === 'count') {
         this.matched += 1
+        // Arrival time, as query-spec.ts defines it.
+        this.times?.add(Math.max(rows.timestampsMs[at] ?? 0, rows.baseMs), 1)
         continue
       }
       if (this.isFull()) {
@@ -77,6 +83,7 @@ export class PageBuilder {
       sourceOf: Uint32Array.from(this.sourceOf),
       sources: [...this.sources.keys()],
       matched: this.matched,
+      timeCounts: this.times?.pairs() ?? [],
       resumeAt: this.resumeAt,
       resumeMaxMs: this.resumeMaxMs,
       ...facts,

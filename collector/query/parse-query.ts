@@ -4,11 +4,12 @@
  */
 import { AppError } from '../../shared/errors.ts'
 import { labelLimits } from '../../shared/labels.ts'
+import { timeUnitNames, timeUnits } from '../../shared/time-count.ts'
 import { parseCursor } from './cursor.ts'
 import { queryLimits, type MatchSpec, type QuerySpec, type SourceSpec, type TailSpec } from './query-spec.ts'
 
 const SHARED_NAMES = ['topic', 'pattern', 'mode', 'word', 'ignoreCase', 'invert', 'host', 'path', 'label', 'partition', 'from', 'before', 'after', 'last']
-const QUERY_NAMES = [...SHARED_NAMES, 'since', 'until', 'limit', 'reverse', 'count']
+const QUERY_NAMES = [...SHARED_NAMES, 'since', 'until', 'limit', 'reverse', 'count', 'countBy']
 const TAIL_NAMES = [...SHARED_NAMES, 'holdMs']
 const HOLD_MS = 500
 
@@ -24,7 +25,9 @@ export function parseQuery(parameters: URLSearchParams): QuerySpec {
     last: noneWhenZero(parseCount(parameters, 'last', Number.MAX_SAFE_INTEGER)),
     reverse: parseFlag(parameters, 'reverse'),
     count: parseFlag(parameters, 'count'),
+    countByMs: parseTimeUnit(single(parameters, 'countBy')),
   }
+  checkCountBy(spec)
   if (spec.limit !== undefined && spec.last !== undefined) throw invalid('limit and last exclude each other', 'limit ends after the first n, last gives the newest n')
   if (spec.sinceMs !== undefined && spec.untilMs !== undefined && spec.sinceMs > spec.untilMs) throw invalid('since is after until')
   return spec
@@ -130,6 +133,21 @@ function parseTime(parameters: URLSearchParams, name: string): number | undefine
   const time = /^-?[0-9]{1,16}(\.[0-9]{1,9})?$/.test(value) ? Math.floor(Number(value)) : NaN
   if (!Number.isSafeInteger(time)) throw invalid(`${name} is ${JSON.stringify(value.slice(0, 60))}, not milliseconds since 1970`)
   return time
+}
+
+function parseTimeUnit(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  const unit = timeUnitNames.find((name) => name === value)
+  if (unit === undefined) throw invalid(`countBy ${JSON.stringify(value.slice(0, 60))} is none of ${timeUnitNames.join(', ')}`)
+  return timeUnits[unit]
+}
+
+/** What chooses or arranges lines means nothing where only counts are given. */
+function checkCountBy(spec: QuerySpec): void {
+  if (spec.countByMs === undefined) return
+  const names = { limit: spec.limit, last: spec.last, reverse: spec.reverse || undefined, count: spec.count || undefined, before: spec.before || undefined, after: spec.after || undefined }
+  const other = Object.entries(names).find(([, value]) => value !== undefined)
+  if (other !== undefined) throw invalid(`countBy and ${other[0]} exclude each other`)
 }
 
 /** `0`, `0,2-4`, repeated. */

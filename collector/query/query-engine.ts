@@ -23,10 +23,12 @@ import { compileMatcher } from './record-matcher.ts'
 import { defaultScanSizes, type ScanSizes } from './scan-sizes.ts'
 import type { ScanExecutor } from './scan-types.ts'
 import { createProducerFilter } from './stream-filter.ts'
+import { timeCountRow, TimeCounts } from './time-counts.ts'
 import { checkTailPartitions, TailRun, type TailEvent } from './tail-run.ts'
 
 const QUERIES_MAX = 32
 const TAILS_MAX = 256
+const COUNTS_PER_PIECE = 1000
 
 export interface QueryEngineOptions {
   readonly log: ReadableLog
@@ -148,6 +150,7 @@ function checkSource(source: SourceSpec): void {
 
 async function* answerRows(run: QueryRun, spec: QuerySpec, outcome: Outcome): AsyncGenerator<Uint8Array, void, void> {
   if (spec.count) return countMatches(run, spec, outcome)
+  if (spec.countByMs !== undefined) return yield* countByTime(run, spec.countByMs, outcome)
   if (spec.last !== undefined && !spec.reverse) return yield* answerNewest(run, spec.last, outcome)
   const direction = spec.reverse ? 'backward' : 'forward'
   const rows = new AnswerRows(run, { ranges: run.ranges.map(wholeRange), direction, limit: spec.reverse ? (spec.last ?? spec.limit) : spec.limit })
@@ -177,6 +180,18 @@ async function countMatches(run: QueryRun, spec: QuerySpec, outcome: Outcome): P
       return
     }
   }
+}
+
+/** All partitions must be read before the first stretch is complete, so nothing is given before. */
+async function* countByTime(run: QueryRun, widthMs: number, outcome: Outcome): AsyncGenerator<Uint8Array, void, void> {
+  const times = new TimeCounts(widthMs, queryLimits.timeCounts)
+  for (const source of pageSources(run, run.ranges.map(wholeRange), { want: 'count', direction: 'forward', countByMs: widthMs })) {
+    for await (const page of source) for (const pair of page.timeCounts) times.addPair(pair)
+  }
+  const pairs = times.pairs()
+  for (let at = 0; at < pairs.length; at += COUNTS_PER_PIECE) yield Buffer.from(pairs.slice(at, at + COUNTS_PER_PIECE).map(timeCountRow).join(''))
+  outcome.matched = pairs.reduce((sum, [, count]) => sum + count, 0)
+  outcome.isTruncated = times.isTruncated
 }
 
 function endLine(run: QueryRun, outcome: Outcome, elapsedMs: number): Uint8Array {

@@ -40,6 +40,8 @@ export interface ScanChoice {
   readonly direction: Direction
   /** No more matches than this are taken from all partitions together. */
   readonly limit?: number | undefined
+  /** With `count`. */
+  readonly countByMs?: number | undefined
 }
 
 /** One source of pages per range, in the order of the ranges. Nothing is read before the first page is asked for. */
@@ -59,7 +61,7 @@ export function scanContext(run: QueryRun, partitions: number, choice: ScanChoic
     log, executor, stats, mayHold, signal, sizes, depth,
     task: {
       match: filters.match, source: filters.source, sinceMs: filters.sinceMs, untilMs: filters.untilMs, before: filters.before, after: filters.after,
-      direction: choice.direction, want: choice.want,
+      direction: choice.direction, want: choice.want, countByMs: choice.countByMs,
     },
     pageBytes: Math.min(sizes.pageBytesMax, Math.max(sizes.pageBytesMin, share)),
     // Without context a row is a match, and of one partition never more than the limit are needed.

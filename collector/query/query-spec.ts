@@ -50,6 +50,8 @@ export interface QuerySpec {
   readonly after: number
   /** Only the end line, with `matched`. */
   readonly count: boolean
+  /** Only counts, of stretches of so many ms of arrival time, oldest first. */
+  readonly countByMs: number | undefined
 }
 
 export interface TailSpec {
@@ -79,6 +81,8 @@ export const queryLimits = {
   tailPartitions: 256,
   cursorBytes: 64 * 1024,
   holdMsMax: 10_000,
+  /** Stretches of time that one query counts; newer ones are left out, and the end line says so. */
+  timeCounts: 100_000,
   /** Listed one by one in the end line; more are summed up in the last. */
   missingRanges: 1000,
 } as const

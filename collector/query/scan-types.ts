@@ -2,6 +2,7 @@
  * What goes to a scan and what comes back: plain, structured-cloneable values, so that a scan runs here or in a worker.
  */
 import type { MatchSpec, SourceSpec } from './query-spec.ts'
+import type { TimePair } from './time-counts.ts'
 
 export type Direction = 'forward' | 'backward'
 
@@ -16,6 +17,8 @@ export interface ScanTask {
   readonly direction: Direction
   /** `keys`: rows without their text. `count`: no rows at all. */
   readonly want: 'rows' | 'keys' | 'count'
+  /** With `count`: also by stretches of arrival time of so many ms. */
+  readonly countByMs?: number | undefined
 }
 
 /** Some batches of one partition, in offset order. */
@@ -60,6 +63,8 @@ export interface ScanPage {
   readonly sources: readonly string[]
   /** Matches in this page, or in the whole unit when only counting. */
   readonly matched: number
+  /** The same by time, with `countByMs`; empty otherwise. */
+  readonly timeCounts: readonly TimePair[]
   /** Set when the page was cut: forward, the next offset; backward, the end of what is still to do. */
   readonly resumeAt: number | undefined
   /** Forward: `priorMaxMs` of the batch that holds `resumeAt`. */

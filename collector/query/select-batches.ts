@@ -3,6 +3,7 @@
  * running maximum along. Nothing is decompressed here: time, offsets and producer decide.
  */
 import { readBatchHeader, type BatchHeader } from '../../shared/record-batch.ts'
+import { TimeCounts, type TimePair } from './time-counts.ts'
 import { isSealed } from './unit-batch.ts'
 
 export interface BatchFilter {
@@ -13,6 +14,8 @@ export interface BatchFilter {
   readonly mayHold: (producerId: bigint) => boolean
   /** Whether a batch all of whose records surely match is only counted by its header. */
   readonly countsWholeBatches: boolean
+  /** Then a batch is only counted by its header when all of it falls into one stretch of time. */
+  readonly countByMs?: number | undefined
 }
 
 export interface Selection {
@@ -24,6 +27,8 @@ export interface Selection {
   readonly seen: number
   /** Records of batches that were counted by their header. */
   readonly counted: number
+  /** The same by time; empty without `countByMs`. */
+  readonly timeCounts: readonly TimePair[]
 }
 
 export function selectBatches(read: Buffer, startMaxMs: number, filter: BatchFilter): Selection {
@@ -32,12 +37,16 @@ export function selectBatches(read: Buffer, startMaxMs: number, filter: BatchFil
   let runningMs = startMaxMs
   let seen = 0
   let counted = 0
+  const times = filter.countByMs === undefined ? undefined : new TimeCounts(filter.countByMs, Infinity)
   for (let at = 0; at < read.length; ) {
     const header = readBatchHeader(read, at)
     const end = at + header.sizeBytes
     seen += 1
     const verdict = judge(header, filter)
-    if (verdict === 'count') counted += header.recordCount
+    if (verdict === 'count') {
+      counted += header.recordCount
+      times?.add(header.baseTimestampMs, header.recordCount)
+    }
     if (verdict === 'keep') {
       kept.push({ at, end })
       priorMaxMs.push(runningMs)
@@ -45,7 +54,7 @@ export function selectBatches(read: Buffer, startMaxMs: number, filter: BatchFil
     runningMs = Math.max(runningMs, header.maxTimestampMs)
     at = end
   }
-  return { batches: copy(read, kept), priorMaxMs, endMaxMs: runningMs, seen, counted }
+  return { batches: copy(read, kept), priorMaxMs, endMaxMs: runningMs, seen, counted, timeCounts: times?.pairs() ?? [] }
 }
 
 function judge(header: BatchHeader, filter: BatchFilter): 'keep' | 'skip' | 'count' {
@@ -56,7 +65,11 @@ function judge(header: BatchHeader, filter: BatchFilter): 'keep' | 'skip' | 'cou
   const isInside =
     header.baseOffset >= filter.admitFrom && header.lastOffset < filter.admitEnd &&
     header.baseTimestampMs >= filter.sinceMs && header.maxTimestampMs < filter.untilMs
-  return filter.countsWholeBatches && isInside ? 'count' : 'keep'
+  return filter.countsWholeBatches && isInside && isOneStretch(header, filter.countByMs) ? 'count' : 'keep'
+}
+
+function isOneStretch({ baseTimestampMs, maxTimestampMs }: BatchHeader, widthMs: number | undefined): boolean {
+  return widthMs === undefined || Math.floor(baseTimestampMs / widthMs) === Math.floor(maxTimestampMs / widthMs)
 }
 
 function copy(read: Buffer, kept: readonly { at: number; end: number }[]): Uint8Array {

@@ -96,7 +96,8 @@ export class UnitReader {
     const selection = this.select(piece)
     if (!piece.isRepeat) stats.batches += selection.seen
     const counted = piece.isRepeat ? 0 : selection.counted
-    if (selection.priorMaxMs.length === 0) return { outcome: Promise.resolve({ page: emptyPage(counted) }), endMaxMs: selection.endMaxMs }
+    const timeCounts = piece.isRepeat ? [] : selection.timeCounts
+    if (selection.priorMaxMs.length === 0) return { outcome: Promise.resolve({ page: emptyPage(counted, timeCounts) }), endMaxMs: selection.endMaxMs }
     const unit = {
       topic: range.topic,
       partition: range.partition,
@@ -111,7 +112,7 @@ export class UnitReader {
       rowsMax: context.pageRows,
     }
     const outcome = executor.scan(task, unit, context.signal).then(
-      (page): ScanOutcome => ({ page: { ...page, matched: page.matched + counted } }),
+      (page): ScanOutcome => ({ page: { ...page, matched: page.matched + counted, timeCounts: [...timeCounts, ...page.timeCounts] } }),
       (error: unknown): ScanOutcome => ({ error: toAppError(error) }),
     )
     return { outcome, endMaxMs: selection.endMaxMs }
@@ -148,6 +149,7 @@ export class UnitReader {
       admitEnd: Math.min(this.range.endOffset, piece.emitEnd),
       mayHold,
       countsWholeBatches,
+      countByMs: task.countByMs,
     })
   }
 
@@ -161,9 +163,9 @@ function cancelled(): AppError {
   return new AppError('ABORTED', 'the query was cancelled')
 }
 
-function emptyPage(matched: number): ScanPage {
+function emptyPage(matched: number, timeCounts: ScanPage['timeCounts']): ScanPage {
   return {
     rowCount: 0, keys: new Float64Array(), offsets: new Float64Array(), ends: new Uint32Array(), text: new Uint8Array(), isMatch: new Uint8Array(),
-    sourceOf: new Uint32Array(), sources: [], matched, resumeAt: undefined, resumeMaxMs: 0, batchesRead: 0, contentBytes: 0, damaged: [],
+    sourceOf: new Uint32Array(), sources: [], matched, timeCounts, resumeAt: undefined, resumeMaxMs: 0, batchesRead: 0, contentBytes: 0, damaged: [],
   }
 }

@@ -162,7 +162,7 @@ export class FakeCollector implements HttpClient {
       matched: query.has('count') ? all.length : chosen.length, truncated: chosen.length < all.length, missing: this.missing, batches: 1, batchesRead: 1,
       bytesRead: 10, contentBytes: 10, ms: 1, cursor: [...this.partitions].map(([key, log]) => `${key}@${(log.at(-1)?.lastOffset ?? -1) + 1}`).join(','),
     }
-    const lines = [...(query.has('count') ? [] : chosen), { end }].map((row) => `${JSON.stringify(row)}\n`)
+    const lines = [...(query.has('countBy') ? minutes(all) : query.has('count') ? [] : chosen), { end }].map((row) => `${JSON.stringify(row)}\n`)
     const body = Buffer.from(lines.join(''))
     const cut = this.cutQueryAfter
     this.cutQueryAfter = undefined
@@ -234,4 +234,10 @@ async function* pieces(bytes: Buffer): AsyncGenerator<Uint8Array> {
 /** The stream whose batches these producer ids belong to; a check that the fake and the batches agree. */
 export function producerIdOf(sealed: SealedBatch): bigint {
   return producerOf(sealed.source.streamId, sealed.source.firstOrdinal).producerId
+}
+
+/** Whatever unit was asked for: what the server counts is tested there. */
+function minutes(records: readonly QueryRecord[]): { ts: number; count: number }[] {
+  const starts = records.map(({ ts }) => ts - (ts % 60_000))
+  return [...new Set(starts)].map((ts) => ({ ts, count: starts.filter((start) => start === ts).length }))
 }

@@ -228,3 +228,31 @@ test('the server comes from --server, else TAILRACE_SERVER, and the token from f
   expect(http.requests.at(-1)?.headers?.['authorization']).toBe('Bearer abc')
   expect((await cli(['query'], { http, env: { TAILRACE_TOKEN: 'a\r\nx: y' } })).code).toBe(2)
 })
+
+describe('--count-by', () => {
+  function threeMinutes(): FakeCollector {
+    const http = new FakeCollector(zstd)
+    for (const [at, lines] of [['a', 'b', 'a'], ['b'], ['a']].entries()) http.storeRaw(plainBatch({ zstd, lines, timestampMs: T0 + at * 60_000 + 5 }), { topic: 'web', partition: 0 })
+    return http
+  }
+
+  test.each([
+    ['text', '2026-01-01T00:00:00.000Z 2\n2026-01-01T00:02:00.000Z 1\n'],
+    ['csv', 'ts,count\n2026-01-01T00:00:00.000Z,2\n2026-01-01T00:02:00.000Z,1\n'],
+    ['logfmt', 'ts=2026-01-01T00:00:00.000Z count=2\nts=2026-01-01T00:02:00.000Z count=1\n'],
+    ['json', `{"ts":${T0},"count":2}\n{"ts":${T0 + 120_000},"count":1}\n`],
+  ])('prints a line for each minute that has matches, as %s', async (format, wanted) => {
+    const http = threeMinutes()
+    const run = await cli(['query', 'a', '--count-by', 'minute', '--utc', '-o', format], { http })
+    expect({ code: run.code, stdout: run.stdout, asked: lastQuery(http).get('countBy') }).toEqual({ code: 0, stdout: wanted, asked: 'minute' })
+  })
+
+  test('finds nothing with exit code 1, and goes with no option that chooses lines', async () => {
+    expect((await cli(['query', 'zz', '--count-by', 'minute'], { http: threeMinutes() })).code).toBe(1)
+    for (const option of [['-n', '3'], ['-r'], ['-c'], ['-f'], ['-C', '1']]) {
+      const run = await cli(['query', '--count-by', 'minute', ...option], { http: threeMinutes() })
+      expect({ option, code: run.code }).toEqual({ option, code: 2 })
+      expect(run.stderr).toContain('--count-by and --')
+    }
+  })
+})
