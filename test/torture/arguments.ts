@@ -22,7 +22,7 @@ How:
   --seed S           what is written and which faults come in which order; drawn and printed otherwise
   --rate N           lines per second of all writers together (default 3000)
   --only TEXT        with --scenarios or --peers-table: those whose title holds TEXT
-  --lying-disk       with --power-cuts: fsync does nothing; a clean result would be the harness's failure
+  --lying-disk       with --power-cuts: fsync does nothing, and the exit status is 0 when the cuts find that
   --json FILE        the figures of --minutes or --kills, for machines
   --verbose          every fault as it happens
   --help             this
