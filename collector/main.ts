@@ -16,9 +16,11 @@ import { loadZstd } from '../shared/zstd.ts'
 import { runCheckExport } from './check-export.ts'
 import { startCollector } from './collector.ts'
 import { collectorSettings, toCollectorConfig, type CollectorConfig } from './config.ts'
+import { createEncoderThread } from './export/tables/encoder-thread.ts'
 import type { WebHdfsTransport } from './export/webhdfs-client.ts'
 import { createToken, loadTokens, revokeToken, type TokenGrant } from './http/tokens.ts'
 import { createWorkerPool } from './query/worker-pool.ts'
+import { runRestore } from './restore.ts'
 
 const EXIT_USAGE = 2
 const FILE_BYTES_MAX = 1024 * 1024
@@ -28,6 +30,11 @@ const SCAN_WORKERS_MAX = 4
 
 interface RunOptions extends Record<string, unknown> {
   readonly config?: string
+}
+
+interface RestoreFlags extends RunOptions {
+  readonly dryRun?: boolean
+  readonly takeOver?: boolean
 }
 
 /** Resolves with the exit code. */
@@ -46,6 +53,7 @@ Examples:
   tailrace-collector run --config /etc/tailrace/collector.yaml
   tailrace-collector run --data ./data --hdfs http://namenode:9870/tailrace
   tailrace-collector check-export --hdfs http://namenode:9870/tailrace
+  tailrace-collector restore --data ./data --hdfs http://namenode:9870/tailrace --dry-run
   tailrace-collector token create --data ./data --agent web-1 --host web-1`,
     )
   const verb = (name: string, help: string): Command =>
@@ -60,6 +68,12 @@ Examples:
   verb('check-export', 'walk the way to the export store with a probe file, and say which hop fails').action(async (options: RunOptions) => {
     exitCode = await checkExport(readConfig({ data: '.', ...options }))
   })
+  verb('restore', 'make the data folder agree with the export store again, after it was lost or set back to an older copy')
+    .option('--dry-run', 'only tell what would be done')
+    .option('--take-over', 'the collector that wrote to the store last is dead for sure: do not wait until it was quiet for long enough')
+    .action(async (options: RestoreFlags) => {
+      exitCode = await restore(readConfig(options), options)
+    })
   addTokenCommands(program)
   await program.parseAsync([...argv])
   return exitCode
@@ -98,6 +112,15 @@ async function checkExport(config: CollectorConfig): Promise<number> {
   return (await runCheckExport(system, config, { transport: exportTransport(config), print })) ? 0 : 1
 }
 
+async function restore(config: CollectorConfig, { dryRun, takeOver }: RestoreFlags): Promise<number> {
+  const system = createNodeSystem({ logLevel: 'error', component: 'restore' })
+  const print = (line: string): void => {
+    process.stdout.write(`${line}\n`)
+  }
+  await runRestore(system, config, { transport: exportTransport(config), zstd: await loadZstd(), print, isDryRun: dryRun === true, takesOver: takeOver === true })
+  return 0
+}
+
 async function run(config: CollectorConfig): Promise<number> {
   const system = createNodeSystem({ logLevel: config.logLevel, component: 'collector' })
   const zstd = await loadZstd()
@@ -112,6 +135,7 @@ async function run(config: CollectorConfig): Promise<number> {
           size: Math.min(SCAN_WORKERS_MAX, availableParallelism()),
           log: system.log,
         }),
+        tableEncoder: createEncoderThread({ entry: new URL('./table-worker.js', import.meta.url), log: system.log }),
         exportHttp: exportTransport(config),
         onFatal: fatal,
       }),

@@ -96,6 +96,7 @@ export class ExportedLog {
     }
     while (offset < request.endOffset) {
       const segment = this.segmentAt(range, offset)
+      offset = this.behindVoid(range, { offset, to: toOffset(Math.min(segment?.key.baseOffset ?? request.endOffset, request.endOffset)) })
       skipTo(segment?.key.baseOffset ?? request.endOffset, this.reasonFor(range, offset))
       if (segment === undefined || offset >= request.endOffset) break
       const result = await this.readOne(segment, { ...request, offset })
@@ -140,6 +141,15 @@ export class ExportedLog {
       if (segment.key.nextOffset > offset && (found === undefined || segment.key.baseOffset < found.key.baseOffset)) found = segment
     }
     return found
+  }
+
+  /** Offsets that no record ever had are nobody's loss. Answers `offset` where it is none of those. */
+  private behindVoid({ topic, partition }: ExportedRange, { offset, to }: { offset: Offset; to: Offset }): Offset {
+    for (const { key, progress } of this.options.segments(topic, partition).values()) {
+      if (progress.kind !== 'skipped' || !progress.isVoid || offset < key.baseOffset || offset >= key.nextOffset) continue
+      return toOffset(Math.max(offset, Math.min(key.nextOffset, to)))
+    }
+    return offset
   }
 
   /** Why no recorded segment holds this offset. */

@@ -47,8 +47,8 @@ const recordSchema = v.variant('type', [
   /** The store still had it whole a while later: the local segment may go. */
   v.object({ type: v.literal('checked'), ...where }),
   v.object({ type: v.literal('damaged'), ...where, reason: v.string() }),
-  /** An operator gave these offsets up. */
-  v.object({ type: v.literal('skipped'), topic, partition: count, fromOffset: offset, toOffset: offset }),
+  /** An operator gave these offsets up; void: a restore went on behind them, and no record has them. */
+  v.object({ type: v.literal('skipped'), topic, partition: count, fromOffset: offset, toOffset: offset, isVoid: v.optional(v.literal(true)) }),
   /** A finished segment in one record: what compaction leaves of the others. */
   v.object({
     type: v.literal('finished'),
@@ -85,7 +85,7 @@ export type SegmentProgress =
   | (EncodedFacts & { readonly kind: 'encoded'; readonly progress: ReadonlyMap<SegmentFileKind, FileProgress> })
   | (EncodedFacts & { readonly kind: 'recorded'; readonly isChecked: boolean })
   | { readonly kind: 'damaged'; readonly reason: string }
-  | { readonly kind: 'skipped' }
+  | { readonly kind: 'skipped'; readonly isVoid: boolean }
 
 export interface ExportedSegment {
   readonly key: SegmentKey
@@ -145,7 +145,7 @@ export function applyRecord(state: ExportState, record: JournalRecord): void {
   const segments = segmentsOf(state, record)
   if (record.type === 'skipped') {
     const key = { topic: record.topic, partition: record.partition, baseOffset: record.fromOffset, nextOffset: record.toOffset, epoch: 0 }
-    segments.set(record.fromOffset, { key, progress: { kind: 'skipped' } })
+    segments.set(record.fromOffset, { key, progress: { kind: 'skipped', isVoid: record.isVoid === true } })
     return
   }
   if (record.type === 'planned') {
@@ -234,7 +234,7 @@ function* segmentRecords({ key, progress }: ExportedSegment): Generator<JournalR
       yield { type: 'finished', ...key, isChecked: progress.isChecked, maxTimestampMs: progress.maxTimestampMs, files: [...progress.files] }
       return
     case 'skipped':
-      yield { type: 'skipped', topic: key.topic, partition: key.partition, fromOffset: key.baseOffset, toOffset: key.nextOffset }
+      yield { type: 'skipped', topic: key.topic, partition: key.partition, fromOffset: key.baseOffset, toOffset: key.nextOffset, ...(progress.isVoid ? { isVoid: true } : {}) }
       return
     case 'planned':
       yield { type: 'planned', ...key }

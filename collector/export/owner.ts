@@ -15,6 +15,8 @@ import { partitionName } from './journal-format.ts'
 import { OWNER_DIRECTORY, ownerFileName, ownerPath, parseOwnerName, type OwnerName } from './layout.ts'
 import { bufferSource, readSmall, type RemoteStore } from './remote-store.ts'
 
+/** A living collector writes its owner file at least so often. */
+export const HOLD_MS = 60_000
 const OWNER_BYTES_MAX = 16 * 1024 * 1024
 /** Torn files in a row that are looked behind: each is one crash in the middle of an update. */
 const TORN_MAX = 16
@@ -88,7 +90,7 @@ export interface OurHistory {
 export function judgeOwner(owner: OwnerFile | undefined, ours: OurHistory): AppError | undefined {
   if (owner === undefined) return undefined
   if (owner.clusterId !== ours.clusterId) {
-    return restoreRequired(`the export folder belongs to cluster ${owner.clusterId}, this collector is ${ours.clusterId}`, 'export to another folder; if this disk replaces a lost one, see RESTORE_REQUIRED in collector/README.md')
+    return restoreRequired(`the export folder belongs to cluster ${owner.clusterId}, this collector is ${ours.clusterId}`, `if this is a new folder in place of a lost one, stop the collector and run: tailrace-collector restore, with the same settings (--dry-run only tells what it would do); else export to another folder`)
   }
   for (const [partition, next] of Object.entries(owner.next)) {
     const end = ours.logEnd(partition)
@@ -100,7 +102,11 @@ export function judgeOwner(owner: OwnerFile | undefined, ours: OurHistory): AppE
   return undefined
 }
 
-function restoreRequired(what: string, hint = 'the disk was rolled back, lost or cloned: start the newest data folder, or see RESTORE_REQUIRED in collector/README.md'): AppError {
+/** The same for every way in which disk and store disagree: which it was only a person can know. */
+export const RESTORE_HINT =
+  'the disk was rolled back, lost or cloned. If a newer data folder is to be had, start that one; else stop the collector and run: tailrace-collector restore, with the same settings (--dry-run only tells what it would do)'
+
+function restoreRequired(what: string, hint = RESTORE_HINT): AppError {
   return new AppError('RESTORE_REQUIRED', what, { hint })
 }
 
@@ -133,6 +139,11 @@ export class Owner {
 
   /** Announces this process life. RESTORE_REQUIRED when somebody else did meanwhile. */
   take(): Promise<void> {
+    return this.update()
+  }
+
+  /** A sign of life for whoever else looks at the store. RESTORE_REQUIRED when somebody else took it. */
+  hold(): Promise<void> {
     return this.update()
   }
 

@@ -8,9 +8,10 @@ import type { TopicLog } from '../storage/topic-log.ts'
 import { partitionName } from './journal-format.ts'
 import type { Journal } from './journal.ts'
 import { OWNER_DIRECTORY, TEMP_DIRECTORY } from './layout.ts'
-import { judgeOwner, Owner, readOwner } from './owner.ts'
+import { judgeOwner, Owner, readOwner, RESTORE_HINT } from './owner.ts'
 import { progressOf } from './plan.ts'
 import type { RemoteStore } from './remote-store.ts'
+import { listSegments } from './store-catalog.ts'
 
 export type Standing =
   /** `error`: what the last question met; undefined before the first answer. */
@@ -31,7 +32,7 @@ export function findRollback(journal: Journal, log: Pick<TopicLog, 'topics'>): A
     const end = logEnd(log, partition)
     if (end === undefined || end >= recordedOffset) continue
     return new AppError('RESTORE_REQUIRED', `${partition} is exported up to offset ${recordedOffset}, the log ends at ${end}`, {
-      hint: 'the log was rolled back or lost: start the newest data folder, or see RESTORE_REQUIRED in collector/README.md',
+      hint: RESTORE_HINT,
     })
   }
   return undefined
@@ -42,6 +43,9 @@ export async function takeStore(context: StandingContext): Promise<Owner> {
   const { system, log, store, journal } = context
   for (const directory of ['', TEMP_DIRECTORY, OWNER_DIRECTORY]) await store.makeDirectories(directory)
   const found = await readOwner(store)
+  if (found.owner === undefined && journal.boot === 0 && (await holdsSegments(store))) {
+    throw new AppError('RESTORE_REQUIRED', 'the export folder holds segments of another data folder, and nothing there says whose they are', { hint: RESTORE_HINT })
+  }
   const refusal = judgeOwner(found.owner, {
     clusterId: log.clusterId,
     boot: journal.boot,
@@ -57,6 +61,11 @@ export async function takeStore(context: StandingContext): Promise<Owner> {
   const owner = new Owner(store, system.log, { identity: { clusterId: log.clusterId, logEpoch: log.logEpoch, boot, nonce }, next })
   await owner.take()
   return owner
+}
+
+async function holdsSegments(store: RemoteStore): Promise<boolean> {
+  const listed = await listSegments({ store, signal: new AbortController().signal })
+  return listed.some(({ keys }) => keys.length > 0)
 }
 
 function logEnd(log: Pick<TopicLog, 'topics'>, partition: string): number | undefined {

@@ -6,6 +6,7 @@
  * segment out, with a warning: its offsets are then missing to readers. Where a segment was exported twice under two log
  * epochs, the later one counts.
  */
+import { createHash } from 'node:crypto'
 import { AppError, toAppError } from '../../shared/errors.ts'
 import { decodeSourceHeader } from '../../shared/source-header.ts'
 import type { Log } from '../../shared/system.ts'
@@ -23,6 +24,8 @@ export interface StoreCatalog {
   readonly partitions: ReadonlyMap<string, ReadonlyMap<Offset, ExportedSegment>>
   /** By stream id in hex, in that order. */
   readonly streams: ReadonlyMap<string, StreamState>
+  /** Who exported: more than one where two collectors wrote to one folder. */
+  readonly clusterIds: ReadonlySet<string>
 }
 
 export interface CatalogOptions {
@@ -30,6 +33,8 @@ export interface CatalogOptions {
   readonly log: Pick<Log, 'warn'>
   readonly signal: AbortSignal
   readonly onProgress?: (manifests: number) => Promise<void>
+  /** A manifest that can't be read. Default: a warning; its segment is left out. */
+  readonly onUnreadable?: (path: string, reason: string) => void
 }
 
 const PARALLEL = 8
@@ -41,24 +46,41 @@ export async function readCatalog(options: CatalogOptions): Promise<StoreCatalog
   const topics = new Map<string, number>()
   const partitions = new Map<string, Map<Offset, ExportedSegment>>()
   const streams = new Map<string, StreamState>()
-  let count = 0
-  for (const at of await findPartitions(options)) {
+  const clusterIds = new Set<string>()
+  for (const { at, keys } of await listSegments(options)) {
     topics.set(at.topic, Math.max(topics.get(at.topic) ?? 0, at.partition + 1))
-    const keys = await findSegments(options, at)
-    count += keys.length
-    if (count > SEGMENTS_MAX) throw new AppError('MESSAGE_TOO_LARGE', `the store holds more than ${SEGMENTS_MAX} segments`)
     const segments = new Map<Offset, ExportedSegment>()
-    for await (const { key, manifest, bytes } of readManifests(options, keys)) {
-      segments.set(key.baseOffset, toSegment(key, manifest, bytes))
+    for await (const { key, manifest, file } of readManifests(options, keys)) {
+      segments.set(key.baseOffset, toSegment(key, manifest, file))
       foldStreams(streams, manifest)
+      clusterIds.add(manifest.clusterId)
     }
     partitions.set(partitionName(at), segments)
   }
   if (topics.size === 0) throw new AppError('NOT_FOUND', 'nothing is exported there', { hint: 'the URL names the folder that the collector exports to: it holds raw/' })
-  return { topics, partitions, streams: markSuperseded(streams) }
+  return { topics, partitions, streams: markSuperseded(streams), clusterIds }
 }
 
-async function findPartitions({ store, signal }: CatalogOptions): Promise<{ topic: string; partition: number }[]> {
+export interface ListedPartition {
+  readonly at: { readonly topic: string; readonly partition: number }
+  /** In order of offsets. */
+  readonly keys: readonly SegmentKey[]
+}
+
+/** By the names alone. */
+export async function listSegments(options: Pick<CatalogOptions, 'store' | 'signal'>): Promise<ListedPartition[]> {
+  const listed: ListedPartition[] = []
+  let count = 0
+  for (const at of await findPartitions(options)) {
+    const keys = await findSegments(options, at)
+    count += keys.length
+    if (count > SEGMENTS_MAX) throw new AppError('MESSAGE_TOO_LARGE', `the store holds more than ${SEGMENTS_MAX} segments`)
+    listed.push({ at, keys })
+  }
+  return listed
+}
+
+async function findPartitions({ store, signal }: Pick<CatalogOptions, 'store' | 'signal'>): Promise<{ topic: string; partition: number }[]> {
   const found: { topic: string; partition: number }[] = []
   for (const topic of await store.list(RAW_DIRECTORY)) {
     if (topic.kind !== 'directory') continue
@@ -72,7 +94,7 @@ async function findPartitions({ store, signal }: CatalogOptions): Promise<{ topi
 }
 
 /** Segments that have a manifest, in order of offsets; of two with one base offset the one of the later epoch. */
-async function findSegments({ store }: CatalogOptions, at: { topic: string; partition: number }): Promise<SegmentKey[]> {
+async function findSegments({ store }: Pick<CatalogOptions, 'store'>, at: { topic: string; partition: number }): Promise<SegmentKey[]> {
   const directory = partitionDirectory(at.topic, at.partition)
   const keys = new Map<Offset, SegmentKey>()
   for (const { name, kind } of await store.list(directory)) {
@@ -87,7 +109,8 @@ async function findSegments({ store }: CatalogOptions, at: { topic: string; part
 interface ReadManifest {
   readonly key: SegmentKey
   readonly manifest: Manifest
-  readonly bytes: number
+  /** The manifest's own. */
+  readonly file: EncodedFile
 }
 
 /** In order, a few read ahead. */
@@ -109,23 +132,23 @@ async function* readManifests(options: CatalogOptions, keys: readonly SegmentKey
   }
 }
 
-async function readOne({ store, log }: CatalogOptions, key: SegmentKey): Promise<ReadManifest | undefined> {
+async function readOne({ store, log, onUnreadable }: CatalogOptions, key: SegmentKey): Promise<ReadManifest | undefined> {
   const path = segmentPath(key, 'manifest.json')
   try {
     const bytes = await readSmall(store, path, MANIFEST_BYTES_MAX)
-    return { key, manifest: parseManifest(bytes, key), bytes: bytes.length }
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    return { key, manifest: parseManifest(bytes, key), file: { kind: 'manifest.json', lengthBytes: bytes.length, sha256 } }
   } catch (error) {
     const { code, message } = toAppError(error)
     // A store that does not answer is not one that lacks a file.
     if (code !== 'NOT_FOUND' && code !== 'CORRUPT_DATA' && code !== 'OFFSET_OUT_OF_RANGE') throw error
-    log.warn('a manifest can not be read, and its segment is left out', { path, error: message })
+    if (onUnreadable !== undefined) onUnreadable(path, message)
+    else log.warn('a manifest can not be read, and its segment is left out', { path, error: message })
     return undefined
   }
 }
 
-function toSegment(key: SegmentKey, { files, maxTimestampMs }: Manifest, manifestBytes: number): ExportedSegment {
-  // Of the manifest itself nothing but its length is known, and nobody here reads it again.
-  const manifest: EncodedFile = { kind: 'manifest.json', lengthBytes: manifestBytes, sha256: '0'.repeat(64) }
+function toSegment(key: SegmentKey, { files, maxTimestampMs }: Manifest, manifest: EncodedFile): ExportedSegment {
   return { key, progress: { kind: 'recorded', files: [...files, manifest], maxTimestampMs, isChecked: true } }
 }
 

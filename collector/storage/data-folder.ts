@@ -6,7 +6,7 @@
 import * as v from 'valibot'
 import { AppError, errnoOf } from '../../shared/errors.ts'
 import type { FileLock, FileSystem, System } from '../../shared/system.ts'
-import { diskError, readWholeFile, replaceFile } from './disk.ts'
+import { diskError, readWholeFile, replaceFile, writeSynced } from './disk.ts'
 import { COLLECTOR_FILE_NAME, dataPaths, parsePartitionDirectoryName, type DataPaths } from './filenames.ts'
 
 const FORMAT_VERSION = 1
@@ -28,35 +28,60 @@ export interface DataFolder {
   release(): Promise<void>
 }
 
-export async function openDataFolder(system: Pick<System, 'fs' | 'random'>, dataDir: string): Promise<DataFolder> {
-  const { fs } = system
+/** A restore opens the folder itself, under the lock that it holds until it is done. */
+export interface RestoreAccess {
+  /** Of a folder that lost its own. */
+  readonly clusterId: string
+  /** No snapshot is written: one that was made from what is left would hide that positions are lost. */
+  readonly isReading: boolean
+}
+
+export async function openDataFolder(system: Pick<System, 'fs' | 'random'>, dataDir: string, restoring?: RestoreAccess): Promise<DataFolder> {
   const paths = dataPaths(dataDir)
+  const lock = restoring === undefined ? await takeDataFolder(system.fs, paths) : undefined
+  try {
+    return await openLocked(system, paths, { lock, restoring })
+  } catch (error) {
+    await lock?.release()
+    throw error
+  }
+}
+
+/** Makes the folder where it is not there, and its lock ours. */
+export async function takeDataFolder(fs: FileSystem, paths: DataPaths): Promise<FileLock> {
   try {
     for (const directory of [paths.root, paths.topics, paths.streams]) await fs.makeDirectory(directory)
     await syncParent(fs, parentOf(paths.root))
     await fs.syncDirectory(paths.root)
   } catch (error) {
-    throw diskError(error, `make the data folder ${dataDir}`)
+    throw diskError(error, `make the data folder ${paths.root}`)
   }
-  const lock = await fs.lock(paths.lock)
-  try {
-    return await openLocked(system, paths, lock)
-  } catch (error) {
-    await lock.release()
-    throw error
-  }
+  return fs.lock(paths.lock)
 }
 
-async function openLocked(system: Pick<System, 'fs' | 'random'>, paths: DataPaths, lock: FileLock): Promise<DataFolder> {
+/** Durable on return, under a name beside its own: for a restore. */
+export async function writeFolderFacts(fs: FileSystem, path: string, { clusterId, logEpoch }: { clusterId: string; logEpoch: number }): Promise<void> {
+  await writeSynced(fs, path, [encodeFacts({ formatVersion: FORMAT_VERSION, clusterId, logEpoch })])
+}
+
+/** undefined where the folder holds no collector yet. */
+export async function readFolderFacts(fs: FileSystem, paths: DataPaths): Promise<{ readonly clusterId: string; readonly logEpoch: number } | undefined> {
+  return readFacts({ fs }, paths)
+}
+
+async function openLocked(system: Pick<System, 'fs' | 'random'>, paths: DataPaths, held: { lock: FileLock | undefined; restoring: RestoreAccess | undefined }): Promise<DataFolder> {
   const { fs } = system
+  if (held.restoring === undefined && (await fs.stat(paths.restoreFile)) !== undefined) {
+    throw new AppError('RESTORE_REQUIRED', `a restore of ${paths.root} did not come to its end`, { hint: 'tailrace-collector restore, with the same settings: it goes on where it stopped' })
+  }
   let facts = await readFacts(system, paths)
   if (facts === undefined) {
-    if (await holdsTopics(system, paths)) {
+    if (held.restoring === undefined && (await holdsTopics(system, paths))) {
       throw new AppError('CORRUPT_DATA', `${paths.collectorFile} is missing, but there are topics beside it`, {
-        hint: 'bring the file back from a backup; the newest _owner file of the export holds its cluster id and log epoch',
+        hint: 'bring the file back from a backup, or run tailrace-collector restore: the export knows what it held',
       })
     }
-    facts = { formatVersion: FORMAT_VERSION, clusterId: system.random.bytes(CLUSTER_ID_BYTES).toString('hex'), logEpoch: 1 }
+    facts = { formatVersion: FORMAT_VERSION, clusterId: held.restoring?.clusterId ?? system.random.bytes(CLUSTER_ID_BYTES).toString('hex'), logEpoch: 1 }
     await writeFacts(system, paths, facts)
   }
   const { clusterId } = facts
@@ -72,7 +97,7 @@ async function openLocked(system: Pick<System, 'fs' | 'random'>, paths: DataPath
       logEpoch += 1
       return logEpoch
     },
-    release: () => lock.release(),
+    release: async () => held.lock?.release(),
   }
 }
 
@@ -94,8 +119,11 @@ async function readFacts({ fs }: Pick<System, 'fs'>, paths: DataPaths): Promise<
 }
 
 async function writeFacts({ fs }: Pick<System, 'fs'>, paths: DataPaths, facts: v.InferOutput<typeof fileSchema>): Promise<void> {
-  const text = `${JSON.stringify(facts, undefined, 2)}\n`
-  await replaceFile(fs, { directory: paths.root, name: COLLECTOR_FILE_NAME, pieces: [Buffer.from(text)] })
+  await replaceFile(fs, { directory: paths.root, name: COLLECTOR_FILE_NAME, pieces: [encodeFacts(facts)] })
+}
+
+function encodeFacts(facts: v.InferOutput<typeof fileSchema>): Buffer {
+  return Buffer.from(`${JSON.stringify(facts, undefined, 2)}\n`)
 }
 
 async function holdsTopics({ fs }: Pick<System, 'fs'>, paths: DataPaths): Promise<boolean> {

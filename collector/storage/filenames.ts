@@ -15,12 +15,17 @@ const PARTITION_DIGITS_MAX = 6
 
 export const COLLECTOR_FILE_NAME = 'collector.json'
 export const RECOVERY_POINT_NAME = 'recovery-point'
+/** There while a restore replaces parts of the folder: no collector starts beside it. */
+export const RESTORE_FILE_NAME = 'restore.json'
+/** What a restore is about to put in place of the name without this ending. */
+export const RESTORED_SUFFIX = '.restored'
 /** Files with this ending are half made: whoever opens the folder removes them. */
 export const UNFINISHED_SUFFIX = '.unfinished'
 
 export interface DataPaths {
   readonly root: string
   readonly collectorFile: string
+  readonly restoreFile: string
   readonly lock: string
   readonly topics: string
   readonly streams: string
@@ -30,6 +35,7 @@ export function dataPaths(dataDir: string): DataPaths {
   return {
     root: dataDir,
     collectorFile: `${dataDir}/${COLLECTOR_FILE_NAME}`,
+    restoreFile: `${dataDir}/${RESTORE_FILE_NAME}`,
     lock: `${dataDir}/lock`,
     topics: `${dataDir}/topics`,
     streams: `${dataDir}/streams`,
@@ -98,6 +104,16 @@ export function asideName(aside: { baseOffset: Offset; position: number; crc: nu
 
 export function isTornName(name: string): boolean {
   return /^[0-9]{20}-[0-9]{10}-[0-9a-f]{8}\.torn$/.test(name)
+}
+
+/** What a restore has taken out of the place of `name`. */
+export function setAsideName(name: string, number: number): string {
+  return `${name}.aside${number}`
+}
+
+export function parseSetAsideName(name: string): { name: string; number: number } | undefined {
+  const match = /^(.+)\.aside([1-9][0-9]{0,8})$/.exec(name)
+  return match?.[1] === undefined ? undefined : { name: match[1], number: Number(match[2]) }
 }
 
 function parseOffset(digits: string | undefined): Offset | undefined {

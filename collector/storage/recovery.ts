@@ -140,7 +140,7 @@ async function foldFromBase(input: RecoveryInput & ScanInput, layout: PartitionL
 
 function positionsLost(input: RecoveryInput, logStart: Offset): AppError {
   return new AppError('RESTORE_REQUIRED', `${input.topic}-${input.partition} starts at offset ${logStart}, and no valid snapshot holds the positions below it`, {
-    hint: 'bring a snapshot in <data>/streams back from a backup, or start with --accept-duplicates: agents then send again what they still have',
+    hint: 'with an export: tailrace-collector restore takes the positions from there. Else bring a snapshot in <data>/streams back from a backup, or start with --accept-duplicates: agents then send again what they still have',
   })
 }
 

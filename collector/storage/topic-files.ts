@@ -42,6 +42,10 @@ export interface TopicFile {
 
 /** Durable on return. */
 export async function writeTopicFile(fs: FileSystem, directory: string, file: TopicFile): Promise<void> {
+  await replaceFile(fs, { directory, name: topicFileName(file.topic), pieces: [encodeTopicFile(file)] })
+}
+
+export function encodeTopicFile(file: TopicFile): Buffer {
   const { overrides } = file
   const json: v.InferOutput<typeof fileSchema> = {
     version: 1,
@@ -56,7 +60,7 @@ export async function writeTopicFile(fs: FileSystem, directory: string, file: To
     },
     startOffsets: [...file.startOffsets],
   }
-  await replaceFile(fs, { directory, name: topicFileName(file.topic), pieces: [Buffer.from(`${JSON.stringify(json, undefined, 2)}\n`)] })
+  return Buffer.from(`${JSON.stringify(json, undefined, 2)}\n`)
 }
 
 export async function loadTopicFiles(fs: FileSystem, directory: string): Promise<{ files: TopicFile[]; bad: string[] }> {

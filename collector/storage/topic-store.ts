@@ -15,7 +15,7 @@ import { judge, STREAM_BEGIN, type Acceptance } from './acceptance.ts'
 import { Alarms, type Alarm } from './alarms.ts'
 import { ClockGuard } from './clock-guard.ts'
 import { ByteBudget } from './commit-queue.ts'
-import { openDataFolder, type DataFolder } from './data-folder.ts'
+import { openDataFolder, type DataFolder, type RestoreAccess } from './data-folder.ts'
 import { diskError } from './disk.ts'
 import { Maintenance } from './maintenance.ts'
 import { OpenSegments } from './open-segments.ts'
@@ -65,6 +65,8 @@ export interface TopicStoreOptions {
   /** A partition failed: what is on disk is in doubt until the process ends and recovers. Called once per partition. */
   readonly onFatal?: (error: AppError) => void
   readonly limits?: Partial<StoreLimits>
+  /** Only for a restore, which holds the folder's lock itself. */
+  readonly restoring?: RestoreAccess
 }
 
 export interface TopicStore extends TopicLog {
@@ -77,7 +79,7 @@ export interface TopicStore extends TopicLog {
 
 /** Takes the data folder, recovers every partition and answers when all positions are synced. */
 export async function openTopicStore(system: StoreSystem, options: TopicStoreOptions): Promise<TopicStore> {
-  const folder = await openDataFolder(system, options.dataDir)
+  const folder = await openDataFolder(system, options.dataDir, options.restoring)
   try {
     return await openInFolder(system, options, folder)
   } catch (error) {
@@ -98,7 +100,8 @@ async function openInFolder(system: StoreSystem, options: TopicStoreOptions, fol
   const store = new EmbeddedTopicStore(system, options, { folder, context, lastNumber, newest: snapshots[0] ?? { partitions: [], streams: [] } })
   store.adopt(loaded, { badSnapshots: bad })
   // What the log had to be folded for, the next start need not fold again.
-  if (all.some((partition) => partition.foldedBatches > 0 || partition.havePositionsGoneBack)) await store.snapshotIfRoom()
+  const mayWrite = options.restoring?.isReading !== true
+  if (mayWrite && all.some((partition) => partition.foldedBatches > 0 || partition.havePositionsGoneBack)) await store.snapshotIfRoom()
   return store
 }
 
@@ -315,7 +318,7 @@ class EmbeddedTopicStore implements TopicStore {
   async close(): Promise<void> {
     try {
       await this.registry.close()
-      if (this.snapshotter.hasChanges()) await this.snapshotIfRoom()
+      if (this.snapshotter.hasChanges() && this.options.restoring?.isReading !== true) await this.snapshotIfRoom()
     } finally {
       await this.openSegments.close()
       await this.parts.folder.release()

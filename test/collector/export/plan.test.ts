@@ -9,6 +9,7 @@ type Kind = 'planned' | 'encoded' | 'recorded' | 'checked' | 'damaged' | 'skippe
 function progress(kind: Kind): SegmentProgress {
   if (kind === 'recorded' || kind === 'checked') return { kind: 'recorded', files: [], maxTimestampMs: null, isChecked: kind === 'checked' }
   if (kind === 'encoded') return { kind, files: [], maxTimestampMs: null, progress: new Map() }
+  if (kind === 'skipped') return { kind, isVoid: false }
   return kind === 'damaged' ? { kind, reason: 'rot' } : { kind }
 }
 
