@@ -93,9 +93,8 @@ async function runLoad(load: Load, { seed, say }: { seed: number; say: (text: st
     })
     rig.collector.start()
     if (!(await waitUntil(() => rig.isReady(), 30_000))) throw new Error('the collector does not start')
-    rig.addAgent('agent', [writer.basePath]).start()
     // The peers were running, too, when the first line was written.
-    if (!(await waitUntil(() => rig.proxy.requests > 0, 30_000))) throw new Error('the agent does not start')
+    await rig.startAgent(rig.addAgent('agent', [writer.basePath]))
     const loop = new WriterLoop([writer])
     loop.start()
     await play(load, rig)

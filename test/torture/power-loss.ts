@@ -100,7 +100,7 @@ async function cutAgainAndAgain({ cuts, linesPerSecond, say }: PowerLossOptions,
   const problems: string[] = []
   rig.collector.start()
   await waitUntil(() => rig.isReady(), 30_000)
-  rig.addAgent('agent', [writer.basePath], ['--unterminated-after', '2s']).start()
+  await rig.startAgent(rig.addAgent('agent', [writer.basePath], ['--unterminated-after', '2s']))
   const loop = new WriterLoop([writer])
   loop.start()
   for (let cut = 0; cut < cuts; cut += 1) {

@@ -6,7 +6,7 @@ import { seededRandom } from '../access-log.ts'
 import { ContentFactory } from './content.ts'
 import { FaultyProxy, type ProxyOptions } from './faulty-proxy.ts'
 import { Ledger } from './ledger.ts'
-import { copyPrograms, Daemon, freePort, type Programs } from './machine.ts'
+import { copyPrograms, Daemon, freePort, waitUntil, type Programs } from './machine.ts'
 
 export interface RigOptions {
   readonly seed: number
@@ -19,6 +19,7 @@ export interface RigOptions {
 }
 
 export const TOPIC = 'torture'
+const START_MS = 60_000
 
 export class Rig {
   readonly work: string
@@ -92,6 +93,13 @@ export class Rig {
     })
     this.agents.push(agent)
     return agent
+  }
+
+  /** Starts it and waits until it talks to the collector: what was rotated before it ever ran is nobody's promise. */
+  async startAgent(agent: Daemon): Promise<void> {
+    const { requests } = this.proxy
+    agent.start()
+    if (!(await waitUntil(() => this.proxy.requests > requests, START_MS))) throw new Error(`${agent.name} does not start: ${agent.logLines().last.join(' ')}`)
   }
 
   async isReady(): Promise<boolean> {

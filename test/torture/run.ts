@@ -163,11 +163,7 @@ function nameIn(basePath: string): string {
 async function begin(rig: Rig, loop: WriterLoop): Promise<void> {
   rig.collector.start()
   if (!(await waitUntil(() => rig.isReady(), 60_000))) throw new Error(`the collector does not start: ${rig.collector.logLines().last.join('\n')}`)
-  for (const agent of rig.agents) {
-    agent.start()
-    const before = rig.proxy.requests
-    if (!(await waitUntil(() => rig.proxy.requests > before, 60_000))) throw new Error(`${agent.name} does not start`)
-  }
+  for (const agent of rig.agents) await rig.startAgent(agent)
   loop.start()
   const hasBegun = await waitUntil(async () => (await allStreams(rig)).length >= 6, 60_000)
   if (!hasBegun) throw new Error('the agents do not ship')

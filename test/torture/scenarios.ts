@@ -62,7 +62,7 @@ async function withLoad(options: RigOptions & { after?: () => void }, story: (lo
     const loop = new WriterLoop([writer])
     rig.collector.start()
     if (!(await waitUntil(() => rig.isReady(), 30_000))) return [`the collector does not start: ${rig.collector.logLines().last.join(' ')}`]
-    rig.addAgent('agent', [writer.basePath], ['--unterminated-after', '2s']).start()
+    await rig.startAgent(rig.addAgent('agent', [writer.basePath], ['--unterminated-after', '2s']))
     loop.start()
     await pause(4000)
     const told = await story({ rig, loop })
