@@ -1,7 +1,7 @@
 /** Conditions that need a person: raised once, listed until they are cleared, logged and counted. */
 import type { Clock, Gauge, Log } from '../../shared/system.ts'
 
-export type AlarmCode = 'CLOCK_STEPPED' | 'DATA_DAMAGED' | 'PARTITION_FAILED' | 'SNAPSHOT_BAD' | 'SNAPSHOT_NOT_WRITTEN' | 'TOPIC_FILE_BAD'
+export type AlarmCode = 'CLOCK_STEPPED' | 'DATA_DAMAGED' | 'DISK_FULL' | 'PARTITION_FAILED' | 'SNAPSHOT_BAD' | 'SNAPSHOT_NOT_WRITTEN' | 'TOPIC_FILE_BAD'
 
 export interface Alarm {
   readonly code: AlarmCode

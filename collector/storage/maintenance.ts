@@ -7,6 +7,7 @@ import type { System } from '../../shared/system.ts'
 import type { Offset } from '../../shared/types.ts'
 import type { Alarms } from './alarms.ts'
 import type { ClockGuard } from './clock-guard.ts'
+import type { DiskFullWatch } from './disk-full-watch.ts'
 import type { PartitionLog } from './partition-log.ts'
 import { expiredSegments } from './policy.ts'
 import type { SealedSegment } from './segment.ts'
@@ -24,6 +25,7 @@ export interface MaintenanceOptions {
   readonly table: MemoryStreamTable
   readonly snapshotter: Snapshotter
   readonly clockGuard: ClockGuard
+  readonly diskFull: DiskFullWatch
   readonly alarms: Alarms
   readonly metrics: StorageMetrics
   readonly exportedOffset: (topic: string, partition: number) => Offset | undefined
@@ -61,6 +63,7 @@ export class Maintenance {
       }
     }
     this.forgetClosed()
+    await this.step('look for room', undefined, () => this.options.diskFull.look())
     if (this.options.snapshotter.isDue()) await this.step('snapshot', undefined, () => this.options.snapshotter.write())
     this.setGauges()
   }

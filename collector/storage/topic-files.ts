@@ -63,9 +63,9 @@ export function encodeTopicFile(file: TopicFile): Buffer {
   return Buffer.from(`${JSON.stringify(json, undefined, 2)}\n`)
 }
 
-export async function loadTopicFiles(fs: FileSystem, directory: string): Promise<{ files: TopicFile[]; bad: string[] }> {
+export async function loadTopicFiles(fs: FileSystem, directory: string): Promise<{ files: TopicFile[]; bad: { topic: string; reason: string }[] }> {
   const files: TopicFile[] = []
-  const bad: string[] = []
+  const bad: { topic: string; reason: string }[] = []
   for (const { name } of await fs.list(directory)) {
     const topic = parseTopicFileName(name)
     if (topic === undefined) continue
@@ -74,7 +74,7 @@ export async function loadTopicFiles(fs: FileSystem, directory: string): Promise
       if (bytes !== undefined) files.push(parseTopicFile(topic, bytes))
     } catch (error) {
       if (!(error instanceof AppError)) throw error
-      bad.push(`${name}: ${error.message}`)
+      bad.push({ topic, reason: `${name}: ${error.message}` })
     }
   }
   return { files: files.sort((a, b) => (a.topic < b.topic ? -1 : 1)), bad }

@@ -53,12 +53,15 @@ export interface LoadedTopic {
 export interface LoadedTopics {
   readonly topics: readonly LoadedTopic[]
   readonly tombstones: readonly TopicFile[]
-  /** Settings files that could not be read. */
+  /** Settings files that could not be read, and why. */
   readonly bad: readonly string[]
+  /** Topics of such files that hold no records: what the file said, a tombstone perhaps, nothing else says. */
+  readonly unreadable: readonly string[]
 }
 
 export async function loadTopics(context: LoadingContext): Promise<LoadedTopics> {
-  const { files, bad } = await loadTopicFiles(context.system.fs, context.paths.topics)
+  const { files, bad: badFiles } = await loadTopicFiles(context.system.fs, context.paths.topics)
+  const bad = badFiles.map(({ reason }) => reason)
   const used = await usedPartitions(context)
   for (const file of files) if (file.state === 'deleted') await removeTopicFolders(context, file.topic)
   const live = files.filter((file) => file.state === 'live').map((file) => withUsed(file, used.get(file.topic) ?? 0))
@@ -66,11 +69,13 @@ export async function loadTopics(context: LoadingContext): Promise<LoadedTopics>
   for (const [topic, count] of used) {
     if (named.has(topic)) continue
     live.push(withUsed({ topic, state: 'live', partitions: context.defaults.partitions, overrides: {}, startOffsets: [] }, count))
-    bad.push(`${topic}: its settings file is missing, defaults are used`)
+    const isThere = badFiles.some((file) => file.topic === topic)
+    bad.push(isThere ? `${topic}: defaults are used` : `${topic}: its settings file is missing, defaults are used`)
   }
   const topics: LoadedTopic[] = []
   for (const file of live) topics.push({ file, partitions: await recoverAll(context, file) })
-  return { topics, tombstones: files.filter((file) => file.state === 'deleted'), bad }
+  const unreadable = badFiles.map(({ topic }) => topic).filter((topic) => !used.has(topic))
+  return { topics, tombstones: files.filter((file) => file.state === 'deleted'), bad, unreadable }
 }
 
 /** Also for topics that are being made: with folders that are not there yet this creates them. */

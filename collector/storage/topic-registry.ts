@@ -19,6 +19,7 @@ import type { TopicConfig } from './topic-log.ts'
 import type { Topic } from './topic.ts'
 
 const RETRY_AFTER_MS = 1000
+const UNREADABLE_RETRY_MS = 30_000
 
 export interface RegistryOptions {
   readonly system: Pick<System, 'fs' | 'log'>
@@ -33,6 +34,8 @@ export class TopicRegistry {
   private readonly changes = new Mutex()
   private readonly topics = new Map<string, Topic>()
   private readonly tombstones = new Map<string, TopicFile>()
+  /** Topics whose settings file can't be read: it may be a tombstone. */
+  private readonly unreadable = new Set<string>()
   private readonly creating = new Map<string, Promise<Topic>>()
   private readonly deleting = new Set<string>()
   private isClosed = false
@@ -73,6 +76,10 @@ export class TopicRegistry {
     topic.partitions = recovered.map((partition, number) => this.options.openPartition(file.topic, number, partition, () => topic.config))
     this.topics.set(file.topic, topic)
     return topic
+  }
+
+  adoptUnreadable(topics: readonly string[]): void {
+    for (const topic of topics) this.unreadable.add(topic)
   }
 
   adoptTombstone(file: TopicFile): void {
@@ -161,6 +168,7 @@ export class TopicRegistry {
   private async make(name: string, changes: Partial<TopicConfig>): Promise<Topic> {
     checkTopicName(name)
     if (this.isClosed) throw new AppError('UNAVAILABLE', 'the collector is shutting down', { retryAfterMs: RETRY_AFTER_MS })
+    if (this.unreadable.has(name)) throw unreadableTopic(name)
     const tombstone = this.tombstones.get(name)
     const used = tombstone?.startOffsets.length ?? 0
     const wanted = mergeTopicConfig(this.options.context.defaults, changes)
@@ -180,6 +188,14 @@ export class TopicRegistry {
       throw diskError(error, `make topic ${name}`)
     }
   }
+}
+
+/** Retryable, so that agents keep the lines until somebody has looked. */
+function unreadableTopic(name: string): AppError {
+  return new AppError('UNAVAILABLE', `the settings file of topic ${name} can't be read, and if the topic was deleted, nothing else says at which offsets it goes on`, {
+    retryAfterMs: UNREADABLE_RETRY_MS,
+    hint: `bring <data>/topics/${name}.json back from a backup and start again; only if the topic was never used before may the file be removed`,
+  })
 }
 
 export function beingDeleted(name: string): AppError {

@@ -16,6 +16,7 @@ import { Alarms, type Alarm } from './alarms.ts'
 import { ClockGuard } from './clock-guard.ts'
 import { ByteBudget } from './commit-queue.ts'
 import { openDataFolder, type DataFolder, type RestoreAccess } from './data-folder.ts'
+import { DiskFullWatch } from './disk-full-watch.ts'
 import { diskError } from './disk.ts'
 import { Maintenance } from './maintenance.ts'
 import { OpenSegments } from './open-segments.ts'
@@ -120,6 +121,7 @@ class EmbeddedTopicStore implements TopicStore {
   private readonly metrics: StorageMetrics
   private readonly raised: Alarms
   private readonly clockGuard: ClockGuard
+  private readonly diskFull: DiskFullWatch
   private readonly openSegments: OpenSegments
   private readonly budget: ByteBudget
   private readonly limits: StoreLimits
@@ -136,6 +138,7 @@ class EmbeddedTopicStore implements TopicStore {
     this.metrics = createStorageMetrics(system.metrics)
     this.raised = new Alarms(system, this.metrics.alarms)
     this.clockGuard = new ClockGuard(system.clock)
+    this.diskFull = new DiskFullWatch(system, { alarms: this.raised, directory: options.dataDir })
     this.openSegments = new OpenSegments(system, this.limits.openSegmentsMax)
     this.budget = new ByteBudget(this.limits.queueBytesMax)
     this.registry = new TopicRegistry({
@@ -151,7 +154,7 @@ class EmbeddedTopicStore implements TopicStore {
       parts.newest.partitions,
     )
     this.maintenance = new Maintenance({
-      system, table: this.table, snapshotter: this.snapshotter, clockGuard: this.clockGuard, alarms: this.raised, metrics: this.metrics,
+      system, table: this.table, snapshotter: this.snapshotter, clockGuard: this.clockGuard, diskFull: this.diskFull, alarms: this.raised, metrics: this.metrics,
       topics: () => this.registry.all(), exportedOffset: (topic, partition) => this.exportedOffset(topic, partition),
       closedStreamsKeptMs: this.limits.closedStreamsKeptMs, queuedBytes: () => this.budget.usedBytes,
     })
@@ -173,6 +176,7 @@ class EmbeddedTopicStore implements TopicStore {
   adopt(loaded: LoadedTopics, found: { badSnapshots: readonly string[] }): void {
     for (const name of found.badSnapshots) this.raised.raise('SNAPSHOT_BAD', name, name)
     for (const name of loaded.bad) this.raised.raise('TOPIC_FILE_BAD', name, name)
+    this.registry.adoptUnreadable(loaded.unreadable)
     for (const tombstone of loaded.tombstones) this.registry.adoptTombstone(tombstone)
     const live = new Set<string>()
     let lastAppendMs = 0
@@ -354,7 +358,10 @@ class EmbeddedTopicStore implements TopicStore {
         leaderEpoch: () => this.parts.folder.logEpoch,
         budgets: { partitionBytesMax: this.limits.partitionQueueBytesMax, store: this.budget },
         hooks: {
-          committed: (batches) => this.fold(topic, partition, batches),
+          committed: (batches) => {
+            this.fold(topic, partition, batches)
+            this.diskFull.stored()
+          },
           rolledBack: (batches) => this.table.rollBack(batches.map(({ source }) => source).filter((source) => source !== undefined)),
           fatal: (error) => {
             this.raised.raise('PARTITION_FAILED', error.message, `${topic}-${partition}`)
@@ -390,6 +397,7 @@ class EmbeddedTopicStore implements TopicStore {
 
   private refused(error: unknown): AppError {
     const failure = diskError(error, 'append')
+    this.diskFull.failed(failure)
     this.metrics.appendResults.add(1, { result: failure.code })
     return failure
   }

@@ -16,7 +16,7 @@ import type { Trace } from './trace.ts'
 export const TOPIC = 'app'
 
 /** Alarms that faults of a simulation may raise. All others tell of lost or damaged data. */
-const expectedAlarms = new Set(['CLOCK_STEPPED', 'AGENT_ID_DOUBLED', 'EXPORT_STORE_UNREACHABLE', 'EXPORT_PARKED', 'SNAPSHOT_NOT_WRITTEN', 'PARTITION_FAILED'])
+const expectedAlarms = new Set(['CLOCK_STEPPED', 'AGENT_ID_DOUBLED', 'EXPORT_STORE_UNREACHABLE', 'EXPORT_PARKED', 'SNAPSHOT_NOT_WRITTEN', 'DISK_FULL', 'PARTITION_FAILED'])
 
 export interface Audited {
   readonly streams: ReadonlyMap<string, StreamInfo>
