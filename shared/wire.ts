@@ -356,6 +356,17 @@ export const queryEndSchema = v.object({
 })
 export type QueryEnd = v.InferOutput<typeof queryEndSchema>
 
+/** Warehouse tables of a partition. */
+const tablesSchema = v.object({
+  format: v.picklist(['jsonl', 'parquet']),
+  /** All records below are in the tables; some behind it may be too. */
+  publishedOffset: count,
+  /** End of the last hour that is complete for this partition, ms; null until it is known. */
+  completeUntilMs: v.nullable(count),
+  state: v.picklist(['idle', 'publishing', 'waiting', 'parked']),
+  reason: v.nullable(v.string()),
+})
+
 /** What `?check=length` or `?check=deep` found in the store; absent when not asked for. */
 const exportCheck = v.picklist(['ok', 'missing', 'length', 'checksum'])
 
@@ -370,6 +381,8 @@ export const exportSchema = v.object({
   lagMs: count,
   state: v.picklist(['idle', 'exporting', 'waiting', 'parked', 'gap']),
   reason: v.nullable(v.string()),
+  /** Absent where no tables are made. */
+  tables: v.optional(tablesSchema),
   segments: v.array(
     v.object({ baseOffset: count, nextOffset: count, state: v.string(), sizeBytes: count, sha256: v.nullable(v.string()), name: v.nullable(v.string()), check: v.optional(exportCheck) }),
   ),
@@ -399,6 +412,8 @@ export const streamHashesResponseSchema = v.object({
   reachesBackTo: v.nullable(count),
 })
 export type StreamHashesResponse = v.InferOutput<typeof streamHashesResponseSchema>
+
+export const confirmClockResponseSchema = v.object({ confirmed: v.literal(true) })
 
 /** `GET /v1/exports`; empty when no export is configured. */
 export const exportsResponseSchema = v.object({ exports: v.array(exportSchema) })

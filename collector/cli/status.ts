@@ -1,5 +1,5 @@
 /** `tailrace status`: is the collector well, who sends, what is wrong. */
-import type { CollectorStatus } from '../../shared/wire.ts'
+import { confirmClockResponseSchema, paths, type CollectorStatus } from '../../shared/wire.ts'
 import { serverOptions, type CommandInput, type CommandSpec } from './command.ts'
 import { connect } from './collector-client.ts'
 import type { CliContext } from './context.ts'
@@ -17,7 +17,28 @@ export const statusCommand: CommandSpec = {
     { command: "tailrace status --json | jq '.[0].alarms'", meaning: 'for scripts' },
   ],
   options: [{ flags: '--json', kind: 'flag', help: 'an array with one object' }, ...serverOptions],
+  subcommands: [
+    {
+      name: 'confirm-clock',
+      summary: 'say that the wall clock of the collector is right, after an alarm CLOCK_STEPPED',
+      examples: [{ command: 'tailrace status confirm-clock', meaning: 'retention by age goes on' }],
+      options: serverOptions,
+      details: `A clock that jumped would make records look old, so nothing is dropped by age until a person has looked. Check the
+clock of the collector's machine first: the command prints what the collector takes for now.`,
+      run: confirmClock,
+    },
+  ],
   run: runStatus,
+}
+
+async function confirmClock(input: CommandInput, context: CliContext): Promise<number> {
+  const client = await connect(input, context)
+  const { nowMs, alarms } = await client.status()
+  const wasStepped = alarms.some(({ code }) => code === 'CLOCK_STEPPED')
+  await client.json(paths.confirmClock, confirmClockResponseSchema, { method: 'POST' })
+  const output = new Output(context.stdout)
+  await output.line(`the collector's clock says ${humanTime(nowMs, input.zone)}: ${wasStepped ? 'confirmed, retention by age goes on' : 'confirmed; there was no alarm'}`)
+  return exitCodes.ok
 }
 
 async function runStatus(input: CommandInput, context: CliContext): Promise<number> {

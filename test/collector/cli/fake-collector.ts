@@ -92,6 +92,7 @@ export class FakeCollector implements HttpClient {
     if (url.pathname === '/v1/topics' && request.method === 'GET') return json({ topics: this.topicInfos() })
     if (url.pathname === '/v1/streams') return json({ streams: this.streamsFor(url.searchParams), next: null })
     if (url.pathname === '/v1/exports') return json({ exports: this.exports })
+    if (url.pathname === '/v1/clock/confirm') return json({ confirmed: true })
     if (url.pathname === '/v1/status') return json(this.status())
     if (url.pathname === '/v1/fetch') return this.fetch(url.searchParams)
     if (url.pathname === '/v1/query') return this.query(url.searchParams)

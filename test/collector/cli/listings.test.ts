@@ -106,6 +106,12 @@ test('exports shows lag, and a bad check is exit code 1', async () => {
   expect((await cli(['exports', '--segments'], { http })).stdout).toContain('raw/app/p=0/x.log')
 })
 
+test('a clock that stepped is confirmed from the command line', async () => {
+  const http = collector()
+  expect(await cli(['status', 'confirm-clock'], { http })).toMatchObject({ code: 0, stdout: expect.stringContaining('confirmed; there was no alarm') })
+  expect(http.requests.at(-1)).toMatchObject({ method: 'POST', url: expect.stringContaining('/v1/clock/confirm') })
+})
+
 test('status is exit code 3 while there is an alarm', async () => {
   const http = collector()
   expect((await cli(['status'], { http })).code).toBe(0)
