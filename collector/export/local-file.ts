@@ -7,18 +7,35 @@ import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import type { ByteSource } from './remote-store.ts'
 
 export const PIECE_BYTES = 1024 * 1024
+const PEEK_BUFFERS = 4
 
 /** The first `lengthBytes` bytes of a file; CORRUPT_DATA when it turns out to be shorter. */
 export function fileSource(fs: FileSystem, path: string, lengthBytes: number): ByteSource {
-  return { lengthBytes, open: () => readRange(fs, path, { offset: 0, length: lengthBytes }) }
+  const range = { offset: 0, length: lengthBytes }
+  return { lengthBytes, open: () => readRange(fs, path, range), peek: () => peekRange(fs, path, range) }
 }
 
-export async function* readRange(fs: FileSystem, path: string, range: { offset: number; length: number }): AsyncGenerator<Uint8Array> {
+/** As `readRange`, but each piece is overwritten when the fourth after it is asked for: fresh memory for each costs more than the read. */
+export function peekRange(fs: FileSystem, path: string, range: { offset: number; length: number }): AsyncGenerator<Uint8Array> {
+  const buffers = Array.from({ length: PEEK_BUFFERS }, () => Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, range.length)))
+  let turn = 0
+  return readPieces(fs, { path, ...range }, (lengthBytes) => {
+    turn = (turn + 1) % buffers.length
+    return (buffers[turn] ?? Buffer.allocUnsafeSlow(lengthBytes)).subarray(0, lengthBytes)
+  })
+}
+
+/** The reader owns the pieces. CORRUPT_DATA when the file is shorter. */
+export function readRange(fs: FileSystem, path: string, range: { offset: number; length: number }): AsyncGenerator<Uint8Array> {
+  return readPieces(fs, { path, ...range }, (lengthBytes) => Buffer.allocUnsafeSlow(lengthBytes))
+}
+
+async function* readPieces(fs: FileSystem, { path, offset, length }: { path: string; offset: number; length: number }, take: (lengthBytes: number) => Buffer): AsyncGenerator<Uint8Array> {
   const file = await fs.open(path, 'read')
   try {
-    const end = range.offset + range.length
-    for (let at = range.offset; at < end; ) {
-      const target = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, end - at))
+    const end = offset + length
+    for (let at = offset; at < end; ) {
+      const target = take(Math.min(PIECE_BYTES, end - at))
       const count = await file.read(target, { offset: 0, length: target.length, position: at })
       if (count === 0) throw new AppError('CORRUPT_DATA', `${path} ends at ${at}, expected ${end} bytes`)
       at += count

@@ -18,6 +18,8 @@ export interface ByteSource {
   readonly lengthBytes: number
   /** Pieces of at most 1 MiB, which the reader owns. */
   open(): AsyncIterable<Uint8Array>
+  /** The same, for who is done with a piece soon: each may be overwritten once the fourth after it is asked for. */
+  peek?(): AsyncIterable<Uint8Array>
 }
 
 export interface RemoteStat {

@@ -19,7 +19,7 @@ import type { SegmentInfo } from '../storage/topic-log.ts'
 import type { EncodedFile, ExportedSegment, FileProgress } from './journal-format.ts'
 import type { Journal } from './journal.ts'
 import { localManifestName, partitionDirectory, quarantineDirectory, quarantinePath, segmentPath, TEMP_DIRECTORY, tempPath, type SegmentFileKind, type SegmentKey } from './layout.ts'
-import { fileSource, readRange } from './local-file.ts'
+import { fileSource, peekRange } from './local-file.ts'
 import { encodeManifest, MANIFEST_VERSION } from './manifest.ts'
 import type { Owner } from './owner.ts'
 import type { ByteSource, RemoteStore } from './remote-store.ts'
@@ -125,7 +125,7 @@ async function hashFile(context: SegmentExportContext, kind: SegmentFileKind, pa
   const stat = await context.system.fs.stat(path)
   if (stat === undefined) throw new AppError('CORRUPT_DATA', `${path} is missing`)
   const hash = createHash('sha256')
-  for await (const piece of readRange(context.system.fs, path, { offset: 0, length: stat.size })) hash.update(piece)
+  for await (const piece of peekRange(context.system.fs, path, { offset: 0, length: stat.size })) hash.update(piece)
   return { kind, lengthBytes: stat.size, sha256: hash.digest('hex') }
 }
 
@@ -224,7 +224,8 @@ function hashed(source: ByteSource, job: FileJob): ByteSource {
     open: async function* () {
       const hash = createHash('sha256')
       let held: Uint8Array | undefined
-      for await (const piece of source.open()) {
+      // One piece is held here, and a store takes the next only when the one before has left.
+      for await (const piece of source.peek?.() ?? source.open()) {
         hash.update(piece)
         if (held !== undefined) yield held
         held = piece

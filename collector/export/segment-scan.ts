@@ -12,7 +12,7 @@ import { splitRecordKey, wireLimits } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import type { SegmentInfo } from '../storage/topic-log.ts'
 import { splitBatches } from './batch-stream.ts'
-import { readRange } from './local-file.ts'
+import { peekRange } from './local-file.ts'
 import type { ManifestStream } from './manifest.ts'
 
 export interface SegmentScan {
@@ -77,7 +77,7 @@ function toDamage(error: unknown, segment: SegmentInfo): AppError {
 
 function batchesOf(fs: FileSystem, segment: SegmentInfo, onPiece: (piece: Uint8Array) => void): AsyncGenerator<Buffer> {
   const pieces = async function* (): AsyncGenerator<Uint8Array> {
-    for await (const piece of readRange(fs, segment.files.log, { offset: 0, length: segment.sizeBytes })) {
+    for await (const piece of peekRange(fs, segment.files.log, { offset: 0, length: segment.sizeBytes })) {
       onPiece(piece)
       yield piece
     }
