@@ -11,9 +11,8 @@ import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { jarsOf } from './java.ts'
+import { jarsOf, realFile } from './java.ts'
 
 export interface ClusterOptions {
   readonly dataNodes: number
@@ -161,7 +160,7 @@ export class HdfsCluster {
 
   private async prepare(): Promise<void> {
     for (const name of webFolders) await mkdir(join(this.folder, 'web/webapps', name), { recursive: true })
-    await run('javac', ['-d', join(this.folder, 'web'), fileURLToPath(new URL('java/BoundSockets.java', import.meta.url))])
+    await run('javac', ['-d', join(this.folder, 'web'), realFile('java/BoundSockets.java')])
     await this.configure('client', {})
     for (const id of this.nameNodes()) await this.configure(id, this.options.hasStandby === true ? { 'dfs.ha.namenode.id': id } : {})
     for (let count = 1; count <= this.options.dataNodes; count += 1) {

@@ -13,11 +13,13 @@ import { collectorSettings, toCollectorConfig, type CollectorConfig } from '../.
 import type { StoreOptions } from '../../collector/export/open-store.ts'
 import { createInProcessExecutor } from '../../collector/query/in-process-executor.ts'
 import { openStoreReader } from '../../collector/store-reader.ts'
-import { bufferSource } from '../../collector/export/remote-store.ts'
+import { bufferSource, type RemoteStore } from '../../collector/export/remote-store.ts'
 import { parseSettings } from '../../shared/settings.ts'
 import { createHttpClient } from '../../shared/node/http-client.ts'
 import type { HttpClient } from '../../shared/system.ts'
 import { loadZstd, type Zstd } from '../../shared/zstd.ts'
+import { describeExport } from '../collector/export/export-contract.ts'
+import { describeReadBack } from '../collector/export/read-back-contract.ts'
 import { codeOf, describeRemoteStore, patterned, piecewise, sha256 } from '../collector/export/remote-store-contract.ts'
 import { expectExported, exportAll, openStore, startExporting, system, type Exporting, type Strike } from './exporting.ts'
 import { HdfsCluster } from './hdfs-cluster.ts'
@@ -43,6 +45,12 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
   ]
   describe.each(servers)('the store over $name', ({ url, options }) => {
     describeRemoteStore(() => Promise.resolve({ store: openStore(url(), options) }))
+    const newPlace = (): (() => RemoteStore) => {
+      const place = `${url()}/${system.random.bytes(6).toString('hex')}`
+      return () => openStore(place, options)
+    }
+    describeExport(newPlace)
+    describeReadBack(newPlace)
 
     test('has the checksum of one block and of many that is computed here', async () => {
       const store = openStore(url(), options)
@@ -188,6 +196,33 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
     await cluster.dfsAdmin('-clrSpaceQuota', made.root)
     await exportAll(made, { withinMs: 30_000 })
     await expectExported(cluster, made, [0, 1])
+    await made.close()
+  })
+})
+
+describe.skipIf(reason !== undefined)('on a real HDFS of the line before, 3.4', () => {
+  let older: HdfsCluster
+
+  beforeAll(async () => {
+    zstd = await loadZstd()
+    older = await HdfsCluster.start({ dataNodes: 1, hadoop: '3.4' })
+  })
+  afterAll(() => older.stop())
+
+  describeRemoteStore(() => Promise.resolve({ store: openStore(older.url('/contract'), user) }))
+  const newPlace = (): (() => RemoteStore) => {
+    const place = older.url(`/place-${system.random.bytes(6).toString('hex')}`)
+    return () => openStore(place, user)
+  }
+  describeExport(newPlace)
+  describeReadBack(newPlace)
+
+  test('segments come out byte for byte', async () => {
+    const made = await startExporting(older, { zstd, store: user })
+    for (let count = 0; count < 3; count += 1) await made.segments.add('app', 0, { batches: 20, linesEach: 500 })
+    await made.exporter.start()
+    await made.exporter.exportNow()
+    await expectExported(older, made, [0])
     await made.close()
   })
 })

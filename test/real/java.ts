@@ -31,6 +31,11 @@ function isInstalled(tool: string): boolean {
   }
 }
 
+/** A file of this folder, also for a program that is bundled into dist/. */
+export function realFile(name: string): string {
+  return fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? name : `../test/real/${name}`, import.meta.url))
+}
+
 /** The class path of everything that Kafka's broker, client and tools need. */
 export function kafkaClassPath(): Promise<string> {
   return jarsOf('kafka')
@@ -38,8 +43,7 @@ export function kafkaClassPath(): Promise<string> {
 
 /** The class path of everything in `poms/<name>.xml`. */
 export async function jarsOf(name: string): Promise<string> {
-  const script = fileURLToPath(new URL('fetch-jars.sh', import.meta.url))
-  const { stdout } = await run('bash', [script, name], { timeout: 600_000 })
+  const { stdout } = await run('bash', [realFile('fetch-jars.sh'), name], { timeout: 600_000 })
   return `${stdout.trim()}/*`
 }
 

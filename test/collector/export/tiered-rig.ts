@@ -31,12 +31,12 @@ export interface TieredRig extends Rig {
 /** Segments of about 2 KiB; nothing but the active one stays here once it is exported. */
 const store = { defaults: { partitions: 4, segmentBytes: 2048, segmentAgeMs: 3_600_000, retentionBytes: 1, retentionAgeMs: undefined } }
 
-export async function openTieredRig(options: { zstd: Zstd; cacheBytesMax?: number }): Promise<TieredRig> {
+export async function openTieredRig(options: { zstd: Zstd; cacheBytesMax?: number; remote?: RemoteStore }): Promise<TieredRig> {
   const rig = await openRig({ zstd: options.zstd, store })
   const remoteDisk = new SimFileSystem({ nowMs: () => rig.sim.clock.nowMs() })
   const reads: string[] = []
   const failure: { now: Error | undefined } = { now: undefined }
-  const remote = watched(createFileStore(remoteDisk, '/hdfs'), { reads, failure })
+  const remote = watched(options.remote ?? createFileStore(remoteDisk, '/hdfs'), { reads, failure })
   const exporter = createExporter(rig.sim.system, { log: rig.store, store: remote, zstd: options.zstd, dataDir: '/data', recheckAfterMs: 0 })
   rig.store.setExportedOffset((topic, partition) => exporter.exportedOffset(topic, partition))
   await exporter.start()
@@ -63,7 +63,15 @@ export async function openTieredRig(options: { zstd: Zstd; cacheBytesMax?: numbe
 
 function watched(store: RemoteStore, { reads, failure }: { reads: string[]; failure: { now: Error | undefined } }): RemoteStore {
   return {
-    ...store,
+    description: store.description,
+    put: (path, source, options) => store.put(path, source, options),
+    rename: (from, to) => store.rename(from, to),
+    stat: (path) => store.stat(path),
+    remove: (path) => store.remove(path),
+    makeDirectories: (path) => store.makeDirectories(path),
+    list: (path) => store.list(path),
+    matches: (path, expected) => store.matches(path, expected),
+    close: () => store.close(),
     async *read(path, range) {
       if (failure.now !== undefined) throw failure.now
       reads.push(path)
