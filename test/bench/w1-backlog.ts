@@ -1,65 +1,76 @@
-/** W1: one file that is already there, shipped to its end, acked after fsync. Agent and collector on a core each. */
+/**
+ * W1: one file that is already there, shipped to its end. Access lines of 200 bytes at each level of compression, beside
+ * the peers and `zstd -1` of the same file; JSON lines of 1 KiB and the loghub files, each beside its own `zstd -1`.
+ */
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { logBytes, readBack, startCollector } from './collector-process.ts'
-import { accessLines, writeLines, type WrittenFile } from './lines.ts'
-import { endedChildrenCpuSeconds, loopbackBytes, since, watchCost } from './process-cost.ts'
-import { inTemporaryFolder, ownProgram, Program, temporaryFolder } from './programs.ts'
-import { SequenceCounter } from './sequence-counter.ts'
-import type { BenchOptions, Figures, Workload } from './workload.ts'
+import { accessLines, jsonLines, loghubLines, writeLines, type LineMaker, type WrittenFile } from './lines.ts'
+import { findPeers } from './peers.ts'
+import { inTemporaryFolder, temporaryFolder } from './programs.ts'
+import { shipOurs, shippedFigures, shipPeer } from './shipping.ts'
+import type { BenchOptions, Contestant, RatioSpec, Workload } from './workload.ts'
+import { ZSTD, zstdYardstick } from './zstd-yardstick.ts'
+
+const OURS = 'tailrace'
+const BEST = 'tailrace best'
+/** What is warmed up with: enough for every path of the code to have run once. */
+const WARM_UP_BYTES = 20_000_000
 
 export const backlog: Workload = {
-  title: 'a file that is already there, file → fsynced and readable',
+  title: 'a file that is already there; tailrace: → fsynced, acked and readable, peers: → in their receiver\'s file',
   runs: 3,
   prepare: async (options) => {
     const inputs = await temporaryFolder()
-    const access = await writeLines(join(inputs.path, 'access.log'), { bytes: options.bytes, make: accessLines() })
+    const input = async (name: string, make: LineMaker, bytes = options.bytes): Promise<WrittenFile> => {
+      await mkdir(join(inputs.path, name))
+      return writeLines(join(inputs.path, name, `${name}.log`), { bytes, make })
+    }
+    const access = await input('access', accessLines())
+    const warmUp = await input('warm-up', accessLines(2), Math.min(WARM_UP_BYTES, options.bytes))
+    const json = await input('json', jsonLines())
+    const loghub = await loghubLines(options.loghub)
+    const real = loghub === undefined ? undefined : await input('loghub', loghub)
+    const yardsticks = await Promise.all([zstdYardstick(access), zstdYardstick(json, `${ZSTD}, JSON`), ...(real === undefined ? [] : [zstdYardstick(real, `${ZSTD}, loghub`)])])
+    const { peers, notes } = await findPeers(options)
+    const ours = (name: string, file: WrittenFile, agentArgs: readonly string[] = []): Contestant => ({ name, run: () => inTemporaryFolder(async (folder) => shippedFigures(await shipOurs(folder, [file], options, agentArgs))) })
+    const contestants = [
+      ours(OURS, access),
+      ...peers.map((peer): Contestant => ({ name: peer.name, isPeer: true, run: () => inTemporaryFolder(async (folder) => shippedFigures(await shipPeer(folder, [access], peer))) })),
+      ours(BEST, access, ['--compress', 'best']),
+      ours(`${OURS}, JSON`, json),
+      ...(real === undefined ? [] : [ours(`${OURS}, loghub`, real)]),
+      ...yardsticks.flatMap((each) => each.contestants),
+    ]
     return {
-      contestants: [{ name: 'tailrace', run: () => inTemporaryFolder((folder) => ship(folder, [access], options)) }],
-      ratios: [],
-      notes: [],
+      contestants,
+      ratios: [...peers.map(({ name }) => speedRatio(OURS, name)), ...yardstickRatios(real !== undefined)],
+      notes: [...new Set([...notes, ...yardsticks.flatMap((each) => each.notes)]), ...loghubNote(real, options), `${(access.bytes / 1e6).toFixed(0)} MB each; bytes on the wire are those of the loopback interface, TCP and IP headers and acks included`],
+      warmUp: () => inTemporaryFolder(async (folder) => void (await shipOurs(folder, [warmUp], options))),
       close: inputs.remove,
     }
   },
 }
 
-/** Ships files with `--once` on core 0 to a collector on core 1. */
-export async function ship(folder: string, files: readonly WrittenFile[], options: BenchOptions): Promise<Figures> {
-  const lines = files.reduce((sum, file) => sum + file.lines, 0)
-  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
-  const data = join(folder, 'data')
-  const collector = await startCollector({ data, core: 1, args: options.collectorArgs })
-  try {
-    const before = { collector: await collector.program.cost(), children: await endedChildrenCpuSeconds(), wire: await loopbackBytes() }
-    const startedMs = performance.now()
-    const agent = new Program({
-      command: [
-        ...ownProgram('tailrace-agent'), 'run', '--once', '--collector', collector.url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn',
-        ...options.agentArgs, ...files.map(({ path }) => path),
-      ],
-      core: 0,
-    })
-    const watched = await watchCost(agent.pid, () => agent.isRunning)
-    const seconds = (performance.now() - startedMs) / 1000
-    if ((await agent.ended()) !== 0) throw new Error(`the agent ended with ${agent.child.exitCode}: ${agent.said}`)
-    const wire = (await loopbackBytes()) - before.wire
-    const agentCpu = (await endedChildrenCpuSeconds()) - before.children
-    const cost = since(before.collector, await collector.program.cost())
-    const counter = new SequenceCounter(lines)
-    await readBack(collector.url, counter)
-    return {
-      'lines/s': lines / seconds,
-      'MB/s of source': bytes / seconds / 1e6,
-      'lines per agent CPU-second': lines / agentCpu,
-      'agent CPU-s per million lines': agentCpu / (lines / 1e6),
-      'collector CPU-s per million lines': cost.cpuSeconds / (lines / 1e6),
-      'agent peak RSS MiB': watched.peakRssMiB,
-      'collector peak RSS MiB': cost.peakRssMiB,
-      'bytes on the wire per line': wire / lines,
-      'bytes on disk per line': (await logBytes(data)) / lines,
-      'lines lost': counter.lost,
-      'lines doubled': counter.doubled,
-    }
-  } finally {
-    await collector.program.stop()
-  }
+function loghubNote(real: WrittenFile | undefined, { loghub }: BenchOptions): readonly string[] {
+  return real === undefined ? [`SKIPPED loghub: there are no *.log files in ${loghub}; --loghub names another folder`] : []
+}
+
+function speedRatio(ours: string, other: string): RatioSpec {
+  const figure = 'lines per agent CPU-second'
+  return { name: `${figure}: ${ours} / ${other}`, of: { contestant: ours, figure }, to: { contestant: other, figure }, better: 'higher' }
+}
+
+function bytesRatio(ours: string, other: string): RatioSpec {
+  const figure = 'bytes on disk per line'
+  return { name: `${figure}: ${ours} / ${other}`, of: { contestant: ours, figure }, to: { contestant: other, figure }, better: 'lower' }
+}
+
+function yardstickRatios(hasLoghub: boolean): readonly RatioSpec[] {
+  const pairs = ['', ', JSON', ...(hasLoghub ? [', loghub'] : [])].map((kind) => [`${OURS}${kind}`, `${ZSTD}${kind}`] as const)
+  return [...pairs.flatMap(([ours, zstd]) => [speedRatio(ours, zstd), bytesRatio(ours, zstd)]), bytesRatio(BEST, ZSTD), wallRatio()]
+}
+
+/** End to end against the floor: both sides' work, on two cores. */
+function wallRatio(): RatioSpec {
+  return { name: `lines/s: ${OURS} / ${ZSTD}`, of: { contestant: OURS, figure: 'lines/s' }, to: { contestant: ZSTD, figure: 'lines/s' }, better: 'higher' }
 }
