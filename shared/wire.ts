@@ -378,7 +378,10 @@ export const exportSchema = v.object({
   lagSegments: count,
   lagBytes: count,
   /** Age of the oldest sealed segment that is not exported yet. */
+  /** Since the oldest sealed segment that waits was sealed. */
   lagMs: count,
+  /** Age of the oldest record that is not exported, also while its segment is being written; 0 = all is exported. */
+  oldestUnexportedMs: count,
   state: v.picklist(['idle', 'exporting', 'waiting', 'parked', 'gap']),
   reason: v.nullable(v.string()),
   /** Absent where no tables are made. */

@@ -49,6 +49,7 @@ function partitionColumns(): Array<Column<ExportInfo>> {
     { title: 'LOG END', cell: ({ logEndOffset }) => String(logEndOffset), align: 'right' },
     { title: 'WAITING', cell: ({ lagSegments, lagBytes }) => `${lagSegments} (${humanBytes(lagBytes)})`, align: 'right' },
     { title: 'LAG', cell: ({ lagMs }) => humanDuration(lagMs), align: 'right' },
+    { title: 'OLDEST', cell: ({ oldestUnexportedMs }) => humanDuration(oldestUnexportedMs), align: 'right' },
     { title: 'STATE', cell: ({ state }) => state },
     { title: 'CHECK', cell: checkSummary },
     { title: 'REASON', cell: ({ reason }) => reason ?? '' },

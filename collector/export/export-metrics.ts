@@ -9,6 +9,7 @@ export interface ExportMetrics {
   readonly lagSegments: Gauge
   readonly lagBytes: Gauge
   readonly lagSeconds: Gauge
+  readonly oldestSeconds: Gauge
   readonly stuck: Gauge
 }
 
@@ -21,6 +22,7 @@ export function declareExportMetrics(metrics: Metrics): ExportMetrics {
     lagSegments: metrics.gauge('tailrace_collector_export_lag_segments', 'Sealed segments that are not exported.', labels),
     lagBytes: metrics.gauge('tailrace_collector_export_lag_bytes', 'Bytes of sealed segments that are not exported.', labels),
     lagSeconds: metrics.gauge('tailrace_collector_export_lag_seconds', 'Age of the oldest sealed segment that is not exported.', labels),
+    oldestSeconds: metrics.gauge('tailrace_collector_export_oldest_unexported_seconds', 'Age of the oldest record that is not exported, sealed or not.', labels),
     stuck: metrics.gauge('tailrace_collector_export_stuck', '1 where a person has to look: a gap, or a store that refuses.', labels),
   }
 }
@@ -31,6 +33,7 @@ export function publishLag(metrics: ExportMetrics, infos: readonly ExportInfo[])
     metrics.lagSegments.set(info.lagSegments, labels)
     metrics.lagBytes.set(info.lagBytes, labels)
     metrics.lagSeconds.set(info.lagMs / 1000, labels)
+    metrics.oldestSeconds.set(info.oldestUnexportedMs / 1000, labels)
     metrics.stuck.set(info.state === 'parked' || info.state === 'gap' ? 1 : 0, labels)
   }
 }

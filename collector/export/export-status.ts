@@ -1,5 +1,5 @@
 /** What people see of a partition's export: the shape of `GET /v1/exports`. Pure. */
-import type { SegmentInfo, Watermarks } from '../storage/topic-log.ts'
+import type { Watermarks } from '../storage/topic-log.ts'
 import type { AppError } from '../../shared/errors.ts'
 import type { ExportInfo } from '../../shared/wire.ts'
 import { segmentName } from './layout.ts'
@@ -27,7 +27,8 @@ export function describePartition(partition: PartitionExport, facts: StatusFacts
     logEndOffset: facts.watermarks.logEndOffset,
     lagSegments: waiting.length,
     lagBytes: waiting.reduce((sum, segment) => sum + segment.sizeBytes, 0),
-    lagMs: lagMs(waiting, facts.nowMs),
+    lagMs: ageMs(waiting[0]?.lastAppendMs, facts.nowMs),
+    oldestUnexportedMs: ageMs(partition.oldestUnexported(exportedOffset)?.firstAppendMs, facts.nowMs),
     state,
     reason,
     segments: facts.segmentsMax === 0 ? [] : describeSegments(partition).slice(-facts.segmentsMax),
@@ -35,8 +36,7 @@ export function describePartition(partition: PartitionExport, facts: StatusFacts
 }
 
 /** The wall clock may have stepped back since the append. */
-function lagMs(waiting: readonly SegmentInfo[], nowMs: number): number {
-  const since = waiting[0]?.lastAppendMs
+function ageMs(since: number | undefined, nowMs: number): number {
   return since === undefined ? 0 : Math.max(0, Math.round(nowMs - since))
 }
 

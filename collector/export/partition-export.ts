@@ -85,6 +85,11 @@ export class PartitionExport {
     return this.deps.topicLog.segments(this.topic, this.partition).filter((each) => each.isSealed && each.nextOffset > each.baseOffset)
   }
 
+  /** Also the one that is still being written. */
+  oldestUnexported(exportedOffset: number): SegmentInfo | undefined {
+    return this.deps.topicLog.segments(this.topic, this.partition).find((each) => each.nextOffset > Math.max(exportedOffset, each.baseOffset))
+  }
+
   damaged(): ExportedSegment[] {
     return [...this.exported().values()].filter((each) => each.progress.kind === 'damaged').sort((a, b) => a.key.baseOffset - b.key.baseOffset)
   }

@@ -96,11 +96,12 @@ describe('topics can be changed', () => {
 test('exports shows lag, and a bad check is exit code 1', async () => {
   const http = collector()
   const segment = { baseOffset: 0, nextOffset: 2, state: 'recorded', sizeBytes: 2048, sha256: 'ab'.repeat(32), name: 'raw/app/p=0/x.log', check: 'length' as const }
-  http.exports = [{ topic: 'app', partition: 0, exportedOffset: 2, logEndOffset: 2, lagSegments: 1, lagBytes: 2048, lagMs: 65_000, state: 'parked', reason: 'quota', segments: [segment] }]
+  http.exports = [{ topic: 'app', partition: 0, exportedOffset: 2, logEndOffset: 2, lagSegments: 1, lagBytes: 2048, lagMs: 65_000, oldestUnexportedMs: 7_200_000, state: 'parked', reason: 'quota', segments: [segment] }]
   const run = await cli(['exports', '--check', 'length'], { http })
   expect(run.code).toBe(1)
   expect(run.stdout).toContain('1 (2.00 KiB)')
   expect(run.stdout).toContain('1m 5s')
+  expect(run.stdout).toContain('2h')
   expect(run.stdout).toContain('1 of 1 BAD')
   expect(http.requests.at(-1)?.url).toContain('check=length')
   expect((await cli(['exports', '--segments'], { http })).stdout).toContain('raw/app/p=0/x.log')

@@ -58,7 +58,7 @@ async function rows({ http, simulation }: World, flags: readonly string[] = []):
 
 function exported(over: Partial<ExportInfo['segments'][number]> = {}): ExportInfo {
   return {
-    topic: 'app', partition: 0, exportedOffset: 3, logEndOffset: 3, lagSegments: 0, lagBytes: 0, lagMs: 0, state: 'idle', reason: null,
+    topic: 'app', partition: 0, exportedOffset: 3, logEndOffset: 3, lagSegments: 0, lagBytes: 0, lagMs: 0, oldestUnexportedMs: 0, state: 'idle', reason: null,
     segments: [{ baseOffset: 0, nextOffset: 3, state: 'recorded', sizeBytes: 10, sha256: 'ab', name: 'raw/app/p=0/x.log', check: 'ok', ...over }],
   }
 }

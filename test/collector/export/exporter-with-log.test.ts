@@ -71,3 +71,30 @@ test('segments of the embedded log come out byte for byte, and retention drops n
   await exporter.close()
   await log.close()
 })
+
+test('a quiet topic comes out by its age alone, and until then its age is told', async () => {
+  const sim = simulate()
+  const zstd = await loadZstd()
+  const log = await openTopicStore(sim.system, {
+    dataDir: '/data',
+    zstd,
+    batchContentBytesMax: wireLimits.batchContentBytesMax,
+    defaults: { partitions: 1, segmentBytes: 1024 * 1024, segmentAgeMs: 60_000, retentionBytes: undefined, retentionAgeMs: undefined },
+  })
+  const exporter = createExporter(sim.system, { log, store: createFileStore(new SimFileSystem(), '/hdfs'), zstd, dataDir: '/data' })
+  await exporter.start()
+  const { topic, source, batch } = sealedBatch({ zstd, lines: ['one', 'two'] })
+  await log.append({ topic, source, batch })
+  await sim.clock.advance(10_000)
+  const oldest = 'tailrace_collector_export_oldest_unexported_seconds'
+  expect(exporter.status()[0]).toMatchObject({ exportedOffset: 0, lagSegments: 0, lagMs: 0 })
+  expect(exporter.status()[0]?.oldestUnexportedMs).toBeGreaterThanOrEqual(10_000)
+  expect(sim.metrics.value(oldest, { topic, partition: '0' })).toBeGreaterThan(8)
+  await sim.clock.advance(60_000)
+  await log.maintain()
+  await sim.clock.advance(3_000)
+  expect(exporter.status()[0]).toMatchObject({ exportedOffset: 2, lagSegments: 0, oldestUnexportedMs: 0 })
+  expect(sim.metrics.value(oldest, { topic, partition: '0' })).toBe(0)
+  await exporter.close()
+  await log.close()
+})

@@ -73,7 +73,7 @@ test('metrics are Prometheus text', async () => {
 })
 
 const exported: ExportInfo = {
-  topic: 'app', partition: 0, exportedOffset: 5, logEndOffset: 9, lagSegments: 0, lagBytes: 0, lagMs: 0, state: 'idle', reason: null, segments: [],
+  topic: 'app', partition: 0, exportedOffset: 5, logEndOffset: 9, lagSegments: 0, lagBytes: 0, lagMs: 0, oldestUnexportedMs: 0, state: 'idle', reason: null, segments: [],
 }
 
 const nothingToSkip = { skippable: () => undefined, skip: () => Promise.resolve() }
