@@ -11,6 +11,7 @@ const programs = {
   'scan-worker': 'collector/query/scan-worker.ts',
   demo: 'packaging/demo/main.ts',
   bench: 'test/bench/main.ts',
+  'bench-export': 'test/bench/export-main.ts',
   'bench-sink': 'test/bench/sink-main.ts',
   sim: 'test/sim/main.ts',
   torture: 'test/torture/main.ts',

@@ -2,7 +2,7 @@
  * `npm run bench:export -- [--runs N] [--segments N] [--mib N]`: what the export of a real collector process moves to a
  * real HDFS, beside Hadoop's own `FsShell -put` of the same files in the same run, in turn. The collector does more: it
  * checks each record batch, hashes, compares the checksum of HDFS, writes manifests and renames. The JVM's start is
- * taken off the figures of the shell and told apart. It measures and never judges.
+ * taken off the rates of the shell and told apart; CPU seconds are those of whole processes. It measures, it never judges.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -18,7 +18,7 @@ import { HdfsCluster } from '../real/hdfs-cluster.ts'
 import { reasonToSkip } from '../real/java.ts'
 import { NameNodeGate } from '../real/name-node-gate.ts'
 import { freePort, until } from '../e2e/processes.ts'
-import { costOf } from './process-cost.ts'
+import { costOf, endedChildrenCpuSeconds } from './process-cost.ts'
 
 const run = promisify(execFile)
 const MIB = 1024 * 1024
@@ -102,14 +102,19 @@ async function exportAll(cluster: HdfsCluster, data: string, options: { root: st
   }
 }
 
-/** Seconds of `FsShell`, from its start to its end. */
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const start = performance.now()
-  await work()
-  return (performance.now() - start) / 1000
+interface ShellCost {
+  readonly seconds: number
+  readonly cpuSeconds: number
 }
 
-async function put(cluster: HdfsCluster, paths: readonly string[], options: { root: string; threads: number }): Promise<number> {
+/** Of one run of `FsShell`, from its start to its end. Nothing else of ours ends meanwhile. */
+async function timed(work: () => Promise<unknown>): Promise<ShellCost> {
+  const [start, cpuBefore] = [performance.now(), await endedChildrenCpuSeconds()]
+  await work()
+  return { seconds: (performance.now() - start) / 1000, cpuSeconds: (await endedChildrenCpuSeconds()) - cpuBefore }
+}
+
+async function put(cluster: HdfsCluster, paths: readonly string[], options: { root: string; threads: number }): Promise<ShellCost> {
   await cluster.shell('-mkdir', '-p', options.root)
   await run('sync')
   // One block a file, as the collector asks for.
@@ -139,13 +144,13 @@ async function compare(cluster: HdfsCluster, folder: string, options: { runs: nu
   const rate = (seconds: number): string => `${(bytes / MIB / seconds).toFixed(0).padStart(5)} MiB/s (${seconds.toFixed(2)} s)`
   for (let round = 1; round <= options.runs; round += 1) {
     const jvm = await timed(() => cluster.shell('-ls', '/'))
-    print(`run ${round}: a JVM that does nothing else takes ${jvm.toFixed(2)} s; load ${loadavg()[0]?.toFixed(1) ?? ''}`)
+    print(`run ${round}: a JVM that does nothing else takes ${jvm.seconds.toFixed(2)} s, ${jvm.cpuSeconds.toFixed(1)} CPU s; load ${loadavg()[0]?.toFixed(1) ?? ''}`)
     for (const parallel of [1, 4]) {
       const root = `/bench-${round}-${parallel}`
       const ours = await exportAll(cluster, data, { ...options, root, parallel })
       print(`  collector, ${parallel} at a time    ${rate(ours.seconds)}, ${ours.cpuSeconds.toFixed(1)} CPU s, peak RSS ${ours.peakRssMiB.toFixed(0)} MiB`)
-      const seconds = await put(cluster, paths, { root: `${root}-put`, threads: parallel })
-      print(`  FsShell -put${parallel === 1 ? '     ' : ` -t ${parallel}`}        ${rate(seconds - jvm)}`)
+      const theirs = await put(cluster, paths, { root: `${root}-put`, threads: parallel })
+      print(`  FsShell -put${parallel === 1 ? '     ' : ` -t ${parallel}`}        ${rate(theirs.seconds - jvm.seconds)}, ${theirs.cpuSeconds.toFixed(1)} CPU s`)
       await cluster.shell('-rm', '-r', '-skipTrash', root, `${root}-put`)
     }
   }
