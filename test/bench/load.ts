@@ -3,7 +3,7 @@
  * line was written, and which line ends where in its file. One writer for all files, in this process; each write is one
  * call to the kernel.
  */
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { appendFileSync, closeSync, openSync, writeSync } from 'node:fs'
 import type { LineMaker } from './lines.ts'
 import { sleep } from './programs.ts'
 
@@ -73,6 +73,17 @@ export class Load {
     file.writes.push({ end: file.position, first, next: this.next })
     for (let sequence = first; sequence < this.next; sequence += 1) this.options.wrote(sequence, atMs)
     return first
+  }
+
+  /** One line into a file that this load does not hold open; gives its number. */
+  writeElsewhere(path: string): number {
+    const sequence = this.next
+    const line = this.options.make(sequence)
+    this.next += 1
+    const atMs = performance.now()
+    appendFileSync(path, line, 'latin1')
+    this.options.wrote(sequence, atMs)
+    return sequence
   }
 
   /** Tells each line of the file up to this position, once. */

@@ -13,11 +13,12 @@ import { comparisonTable, workloadTable } from './table.ts'
 import { backlog } from './w1-backlog.ts'
 import { twentyFiles } from './w2-twenty-files.ts'
 import { steadyLoad } from './w3-steady-load.ts'
+import { idleFiles } from './w4-idle-files.ts'
 import { sealedBatches } from './w6-sealed-batches.ts'
 import { queries } from './w8-query.ts'
 import type { Figures, Prepared, Workload } from './workload.ts'
 
-const workloads: Readonly<Record<string, Workload>> = { W1: backlog, W2: twentyFiles, W3: steadyLoad, W6: sealedBatches, W8: queries }
+const workloads: Readonly<Record<string, Workload>> = { W1: backlog, W2: twentyFiles, W3: steadyLoad, W4: idleFiles, W6: sealedBatches, W8: queries }
 
 async function main(args: readonly string[]): Promise<number> {
   const commandLine = parseCommandLine(args)

@@ -1,6 +1,6 @@
 /**
  * A steady load and what it costs, the same for tailrace and its peers: a warm-up, a window in which costs and latencies
- * count, single lines after idle, and a wait until all has arrived.
+ * count, a wait until all has arrived, and single lines after idle.
  */
 import type { Latencies } from './latencies.ts'
 import type { Load } from './load.ts'
@@ -17,13 +17,16 @@ const SINGLES = 10
 /** The linger of an agent has run out by then. */
 const IDLE_MS = 1000
 
-export interface MeasuredLoadOptions {
+export interface Arriving {
   readonly load: Load
+  readonly counter: SequenceCounter
+  readonly readable: Latencies
+}
+
+export interface MeasuredLoadOptions extends Arriving {
   readonly seconds: number
   readonly agentPid: number
   readonly receiverPid: number
-  readonly counter: SequenceCounter
-  readonly readable: Latencies
   readonly acked?: Latencies
   /** Bytes that went over the wire so far. */
   readonly wireBytes: () => Promise<number>
@@ -34,7 +37,6 @@ export interface MeasuredLoad {
   readonly receiver: Cost
   readonly lines: number
   readonly wireBytes: number
-  readonly singlesMs: readonly number[]
 }
 
 export async function measureLoad(options: MeasuredLoadOptions): Promise<MeasuredLoad> {
@@ -53,24 +55,43 @@ export async function measureLoad(options: MeasuredLoadOptions): Promise<Measure
   load.stop()
   await running
   await arrival(options)
-  const singlesMs: number[] = []
-  for (let turn = 0; turn < SINGLES; turn += 1) {
-    await sleep(IDLE_MS)
-    const sequence = load.write(turn, 1)
-    await arrival(options)
-    singlesMs.push(options.readable.took(sequence))
-  }
-  return { agent, receiver, lines: end - first, wireBytes: wire, singlesMs }
+  return { agent, receiver, lines: end - first, wireBytes: wire }
 }
 
-async function arrival({ load, counter }: MeasuredLoadOptions): Promise<void> {
+/** Single lines, each after a rest: how long until they are readable. */
+export async function measureSingles(options: MeasuredLoadOptions): Promise<Figures> {
+  const name = 'single line after idle → readable'
+  return measureEach(options, { name, count: SINGLES, restMs: IDLE_MS, write: (turn) => options.load.write(turn, 1) })
+}
+
+export interface EachOptions {
+  readonly name: string
+  readonly count: number
+  readonly restMs: number
+  /** Writes one line and gives its number. */
+  readonly write: (turn: number) => number
+}
+
+export async function measureEach(options: Arriving, { name, count, restMs, write }: EachOptions): Promise<Figures> {
+  const tookMs: number[] = []
+  for (let turn = 0; turn < count; turn += 1) {
+    await sleep(restMs)
+    const sequence = write(turn)
+    await arrival(options)
+    tookMs.push(options.readable.took(sequence))
+  }
+  const sorted = tookMs.toSorted((a, b) => a - b)
+  return { [`${name} p50 ms`]: percentile(sorted, 0.5), [`${name} max ms`]: percentile(sorted, 1) }
+}
+
+/** Waits until every line that was written has been seen. */
+export async function arrival({ load, counter }: Arriving): Promise<void> {
   const end = performance.now() + ARRIVAL_MS_MAX
   while (counter.distinct < load.next && performance.now() < end) await sleep(2)
 }
 
-export function loadFigures(measured: MeasuredLoad, { seconds, counter, load, readable, acked }: MeasuredLoadOptions): Figures {
+export function loadFigures(measured: MeasuredLoad, { seconds, readable, acked }: MeasuredLoadOptions): Figures {
   const { agent, receiver, lines } = measured
-  const singles = measured.singlesMs.toSorted((a, b) => a - b)
   return {
     'lines/s': lines / seconds,
     'agent cores': agent.cpuSeconds / seconds,
@@ -81,9 +102,10 @@ export function loadFigures(measured: MeasuredLoad, { seconds, counter, load, re
     'bytes on the wire per line': measured.wireBytes / lines,
     ...acked?.figures('write → ack'),
     ...readable.figures('write → readable'),
-    'single line after idle → readable p50 ms': percentile(singles, 0.5),
-    'single line after idle → readable max ms': percentile(singles, 1),
-    'lines lost': load.next - counter.distinct,
-    'lines doubled': counter.doubled,
   }
+}
+
+/** When nothing more is written: what is not there now is lost. */
+export function lossFigures({ load, counter }: Arriving): Figures {
+  return { 'lines lost': load.next - counter.distinct, 'lines doubled': counter.doubled }
 }

@@ -17,6 +17,8 @@ import type { BenchOptions, Figures } from './workload.ts'
 const FOLLOW_MS = 20
 /** A peer that delivers nothing for so long has ended: what is missing then is lost. */
 const QUIET_MS = 15_000
+/** One that is still delivering then is too slow for this benchmark. */
+const PEER_MS_MAX = 180_000
 
 export interface Shipped {
   readonly lines: number
@@ -92,8 +94,9 @@ export async function shipPeer(folder: string, files: readonly WrittenFile[], pe
   const running = await startPeer(peer, { folder, logs, logsFolder, output })
   try {
     const startedMs = performance.now()
-    const { lastMs, bytes: diskBytes } = await followFile({ path: output, counter, everyMs: FOLLOW_MS, isDone: () => counter.isComplete, quietMsMax: QUIET_MS })
+    const { lastMs, bytes: diskBytes } = await followFile({ path: output, counter, everyMs: FOLLOW_MS, isDone: () => counter.isComplete || performance.now() - startedMs > PEER_MS_MAX, quietMsMax: QUIET_MS })
     if (counter.distinct === 0) throw new Error(`nothing arrived: ${running.agent.said} ${running.receiver.said}`)
+    if (!counter.isComplete && lastMs - startedMs > PEER_MS_MAX - QUIET_MS) throw new Error(`${counter.distinct} of ${lines} lines in ${PEER_MS_MAX / 1000} s, and more were coming`)
     const agent = await running.agent.cost()
     const receiver = await running.receiver.cost()
     return { lines, bytes, seconds: (lastMs - startedMs) / 1000, agent, receiver, wireBytes: (await loopbackBytes()) - wire, diskBytes, lost: counter.lost, doubled: counter.doubled + counter.unknown }

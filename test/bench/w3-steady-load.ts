@@ -4,19 +4,18 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AckWatcher } from './ack-watcher.ts'
-import { logBytes, startCollector } from './collector-process.ts'
+import { logBytes } from './collector-process.ts'
 import { followFile } from './file-follower.ts'
 import { Latencies } from './latencies.ts'
 import { accessLines, writeLines } from './lines.ts'
 import { Load } from './load.ts'
-import { loadFigures, measureLoad } from './measured-load.ts'
+import { LiveRig } from './live-rig.ts'
+import { loadFigures, lossFigures, measureLoad, measureSingles } from './measured-load.ts'
 import { startPeer, stopPeer, type Peer } from './peer.ts'
 import { findPeers } from './peers.ts'
 import { loopbackBytes } from './process-cost.ts'
-import { inTemporaryFolder, ownProgram, Program, temporaryFolder } from './programs.ts'
+import { inTemporaryFolder, temporaryFolder } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
-import { TailReader } from './tail-reader.ts'
 import type { BenchOptions, Figures, RatioSpec, Workload } from './workload.ts'
 import { ZSTD, zstdYardstick } from './zstd-yardstick.ts'
 
@@ -72,42 +71,17 @@ function linesMax({ linesPerSecond, seconds }: BenchOptions): number {
 async function runOurs(folder: string, options: BenchOptions): Promise<Figures> {
   const logs = join(folder, 'logs')
   await mkdir(logs)
-  const data = join(folder, 'data')
-  const collector = await startCollector({ data, core: 1, args: options.collectorArgs })
-  const readable = new Latencies(linesMax(options))
-  const acked = new Latencies(linesMax(options))
-  const counter = new SequenceCounter(linesMax(options), (sequence) => readable.saw(sequence, performance.now()))
-  const load = new Load({
-    paths: logPaths(logs), linesPerSecond: options.linesPerSecond, make: accessLines(),
-    wrote: (sequence, atMs) => {
-      readable.wrote(sequence, atMs)
-      acked.wrote(sequence, atMs)
-    },
-  })
-  const watcher = new AckWatcher({
-    collectorPort: collector.port,
-    acked: (path, position) => load.settled(path, position, (sequence) => acked.saw(sequence, performance.now())),
-  })
-  const agent = new Program({
-    command: [...ownProgram('tailrace-agent'), 'run', '--collector', await watcher.listen(), '--topic', 'bench', '--admin', 'off', '--log-level', 'warn', ...options.agentArgs, join(logs, '*.log')],
-    core: 0,
-  })
+  const rig = await LiveRig.start({ folder, bench: options, paths: logPaths(logs), globs: [join(logs, '*.log')], linesMax: linesMax(options) })
   try {
-    // The topic begins with these.
-    for (let at = 0; at < FILES; at += 1) load.write(at, 1)
-    const reader = await TailReader.open(collector.url, 'bench', counter)
-    const setup = {
-      load, seconds: options.seconds, agentPid: agent.pid, receiverPid: collector.program.pid, counter, readable, acked,
-      wireBytes: () => Promise.resolve(watcher.wireBytes),
-    }
+    await rig.startAgent({ isWatched: true })
+    await rig.startReader()
+    const { load, counter, readable, acked, agent, collector } = rig
+    const setup = { load, seconds: options.seconds, agentPid: agent.pid, receiverPid: collector.program.pid, counter, readable, acked, wireBytes: () => Promise.resolve(rig.wireBytes) }
     const measured = await measureLoad(setup)
-    reader.close()
-    return { ...loadFigures(measured, setup), 'bytes on disk per line': (await logBytes(data)) / load.next }
+    const singles = await measureSingles(setup)
+    return { ...loadFigures(measured, setup), ...singles, 'bytes on disk per line': (await logBytes(rig.data)) / load.next, ...lossFigures(rig) }
   } finally {
-    load.close()
-    await agent.stop()
-    watcher.close()
-    await collector.program.stop()
+    await rig.close()
   }
 }
 
@@ -124,9 +98,10 @@ async function runPeer(folder: string, peer: Peer, options: BenchOptions): Promi
   try {
     const setup = { load, seconds: options.seconds, agentPid: running.agent.pid, receiverPid: running.receiver.pid, counter, readable, wireBytes: loopbackBytes }
     const measured = await measureLoad(setup)
+    const singles = await measureSingles(setup)
     isDone = true
     const { bytes } = await following
-    return { ...loadFigures(measured, setup), 'bytes on disk per line': bytes / Math.max(1, counter.distinct) }
+    return { ...loadFigures(measured, setup), ...singles, 'bytes on disk per line': bytes / Math.max(1, counter.distinct), ...lossFigures(setup) }
   } finally {
     isDone = true
     load.close()
