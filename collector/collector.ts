@@ -5,7 +5,7 @@
  *
  * Used by main.ts, and by tests and programs that want a collector in their own process.
  */
-import { toAppError, type AppError } from '../shared/errors.ts'
+import { assert, toAppError, type AppError } from '../shared/errors.ts'
 import { readTextFile } from '../shared/files.ts'
 import type { Handler } from '../shared/http-handler.ts'
 import { serveHttp, type RunningServer, type ServeOptions, type ServerTls } from '../shared/http-server.ts'
@@ -19,6 +19,7 @@ import { ExportedFiles } from './export/exported-files.ts'
 import { ExportedLog } from './export/exported-log.ts'
 import { createExporter, type Exporter } from './export/exporter.ts'
 import { openRemoteStore } from './export/open-store.ts'
+import type { EncoderHost } from './export/tables/encoder-host.ts'
 import { TieredLog } from './export/tiered-log.ts'
 import { createHostCheck } from './host-names.ts'
 import type { ExportView } from './http/listings.ts'
@@ -33,6 +34,8 @@ import { openTopicStore, type TopicStore } from './storage/topic-store.ts'
 export interface CollectorDependencies {
   readonly zstd: Zstd
   readonly executor: ScanExecutor
+  /** Where table files are made; needed where the config asks for tables. */
+  readonly tableEncoder?: EncoderHost
   /** Clients for the export store; not needed for a `file://` one. */
   readonly exportHttp: { readonly http: HttpClient; readonly streamingHttp: HttpClient }
   /** Something broke that only a restart can judge: a failed sync, a bug. Called once or more; the process should end. */
@@ -134,9 +137,11 @@ interface Exporting {
   readonly readable: ReadableLog
 }
 
-async function startExport(system: System, config: CollectorConfig, { log, zstd, exportHttp, export: wanted }: ExportParts): Promise<Exporting> {
+async function startExport(system: System, config: CollectorConfig, { log, zstd, exportHttp, tableEncoder, export: wanted }: ExportParts): Promise<Exporting> {
   const store = openRemoteStore(wanted.url, wanted.store, { system, ...exportHttp })
-  const exporter = createExporter(system, { log, store, zstd, dataDir: config.dataDirectory, parallel: wanted.parallel })
+  assert(wanted.tables === undefined || tableEncoder !== undefined, 'tables need an encoder')
+  const tables = wanted.tables === undefined || tableEncoder === undefined ? {} : { tables: { ...wanted.tables, encoder: tableEncoder } }
+  const exporter = createExporter(system, { log, store, zstd, dataDir: config.dataDirectory, parallel: wanted.parallel, ...tables })
   // Before anything maintains the log: retention must never run without knowing what is exported.
   log.setExportedOffset((topic, partition) => exporter.exportedOffset(topic, partition))
   await exporter.start()

@@ -9,6 +9,7 @@ const programs = {
   'tailrace-collector': 'collector/main.ts',
   tailrace: 'collector/cli/main.ts',
   'scan-worker': 'collector/query/scan-worker.ts',
+  'table-worker': 'collector/export/tables/table-worker.ts',
   demo: 'packaging/demo/main.ts',
   bench: 'test/bench/main.ts',
   'bench-export': 'test/bench/export-main.ts',

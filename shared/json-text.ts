@@ -24,6 +24,19 @@ export class JsonText {
     return bytes
   }
 
+  get capacity(): number {
+    return this.buffer.length
+  }
+
+  /** The bytes written so far; valid until the next write. */
+  view(): Uint8Array {
+    return this.buffer.subarray(0, this.length)
+  }
+
+  clear(): void {
+    this.length = 0
+  }
+
   /** Text that is JSON already. */
   write(text: string): void {
     this.reserve(text.length * 3)

@@ -27,6 +27,7 @@ import { progressOf } from './plan.ts'
 import type { RemoteStore } from './remote-store.ts'
 import { findRollback, takeStore, type Standing } from './standing.ts'
 import { SWEEP_INTERVAL_MS, sweepQuietly } from './sweep.ts'
+import { TableExporter, type TablesOptions } from './tables/table-exporter.ts'
 import { verifySegments, type SegmentVerification } from './verify-export.ts'
 
 export type ExportSystem = Pick<System, 'fs' | 'clock' | 'random' | 'log' | 'metrics'>
@@ -43,6 +44,8 @@ export interface ExporterOptions {
   readonly recheckAfterMs?: number
   /** How long `start` waits for the store's first answer. Default 10 s. */
   readonly startWaitMs?: number
+  /** Warehouse tables, made from what is exported. Default: none. */
+  readonly tables?: TablesOptions
 }
 
 export interface Exporter {
@@ -59,7 +62,7 @@ export interface Exporter {
   alarms(): Alarm[]
   /** Every exported segment, in order. `deep` reads every byte back. */
   verify(options: { deep: boolean; signal?: AbortSignal }): AsyncIterable<SegmentVerification>
-  /** Rolls every partition and exports all there is. Tries each partition, then rejects with the first failure; a gap is CONFLICT. */
+  /** Rolls every partition, exports all there is and publishes it in the tables. Tries each partition, then rejects with the first failure; a gap is CONFLICT. */
   exportNow(): Promise<void>
   /** The gap, or the first damaged segment, that holds a partition's export up; undefined when nothing does. */
   skippable(topic: string, partition: number): OffsetRange | undefined
@@ -88,6 +91,7 @@ class SegmentExporter implements Exporter {
   private readonly running = new Map<string, Promise<void>>()
   private readonly liveTemps = new Set<string>()
   private journal: Journal | undefined
+  private tables: TableExporter | undefined
   private standing: Standing = { kind: 'asking', error: undefined }
   /** Stays when somebody takes the store over: uploads under way then hear it from the owner file. */
   private held: Owner | undefined
@@ -110,6 +114,7 @@ class SegmentExporter implements Exporter {
   async start(): Promise<void> {
     assert(this.journal === undefined, 'an exporter is started once')
     this.journal = await openJournal(this.system, `${this.options.dataDir}/export`)
+    this.tables = this.makeTables(this.journal)
     const behind = findRollback(this.journal, this.options.log)
     if (behind !== undefined) {
       this.refuse(behind)
@@ -122,6 +127,23 @@ class SegmentExporter implements Exporter {
     const giveUp = new AbortController()
     await Promise.race([firstAnswer, this.pause(this.options.startWaitMs ?? 10_000, giveUp.signal)])
     giveUp.abort()
+  }
+
+  private makeTables(journal: Journal): TableExporter | undefined {
+    const { log, store, dataDir, tables } = this.options
+    if (tables === undefined) return undefined
+    return new TableExporter({
+      system: this.system,
+      store,
+      log,
+      owner: () => this.owner(),
+      exported: (topic, partition) => journal.segments(topic, partition),
+      recordedOffset: (topic, partition) => this.partitions.get(partitionName({ topic, partition }))?.progress.recordedOffset,
+      directory: `${dataDir}/export`,
+      signal: this.stopping.signal,
+      liveTemps: this.liveTemps,
+      alarms: this.alarmList,
+    }, tables)
   }
 
   private refuse(error: AppError): void {
@@ -154,6 +176,7 @@ class SegmentExporter implements Exporter {
       // Before the tick: what ends while we look must not be slept over.
       this.wake = new AbortController()
       this.tick()
+      this.tables?.tick()
       await this.sweepIfDue()
       if (this.stopping.signal.aborted) return
       await this.pause(POLL_MS, this.wake.signal)
@@ -285,7 +308,7 @@ class SegmentExporter implements Exporter {
   status(options: { segmentsMax?: number } = {}): ExportInfo[] {
     const { standing } = this
     if (this.journal === undefined) return []
-    return this.all()
+    const infos = this.all()
       .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1))
       .map((partition) =>
         describePartition(partition, {
@@ -295,6 +318,8 @@ class SegmentExporter implements Exporter {
           standing,
         }),
       )
+    const { tables } = this
+    return tables === undefined ? infos : infos.map((info) => ({ ...info, tables: tables.status(info.topic, info.partition) }))
   }
 
   segments(topic: string, partition: number): ReadonlyMap<Offset, ExportedSegment> {
@@ -323,6 +348,8 @@ class SegmentExporter implements Exporter {
     })
     // All of them to their end: whoever asked then sees no partition half way, and starts nothing beside it.
     const failed = (await Promise.allSettled(drainers)).find((each) => each.status === 'rejected')
+    // What did get out is published all the same.
+    await this.tables?.publishNow()
     if (failed !== undefined) throw failed.reason
   }
 
@@ -359,6 +386,7 @@ class SegmentExporter implements Exporter {
     await this.options.store.close()
     await Promise.allSettled(this.running.values())
     await this.background
+    await this.tables?.close()
     await this.journal?.close()
   }
 }

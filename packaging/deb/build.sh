@@ -31,6 +31,7 @@ install -d -m 755 "$tree/DEBIAN" "$lib/dist" "$lib/node_modules/@node-rs" "$tree
 
 install -m 755 dist/tailrace.js dist/tailrace-agent.js dist/tailrace-collector.js "$lib/dist/"
 [ ! -f dist/scan-worker.js ] || install -m 755 dist/scan-worker.js "$lib/dist/"
+[ ! -f dist/table-worker.js ] || install -m 755 dist/table-worker.js "$lib/dist/"
 install -m 644 package.json "$lib/"
 cp -R --no-preserve=mode,ownership node_modules/zstd-codec "$lib/node_modules/"
 cp -R --no-preserve=mode,ownership node_modules/@node-rs/crc32* "$lib/node_modules/@node-rs/"

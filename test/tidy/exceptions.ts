@@ -29,6 +29,8 @@ export const seams: readonly Seam[] = [
   { path: 'collector/cli/main.ts', effects: ['process', 'console', 'files'], reason: 'entry: reads argv, builds the System' },
   { path: 'collector/query/scan-worker.ts', effects: ['threads'], reason: 'entry of the worker in which user regexes run' },
   { path: 'collector/query/worker-pool.ts', effects: ['threads'], reason: 'starts those workers' },
+  { path: 'collector/export/tables/table-worker.ts', effects: ['threads'], reason: 'entry of the worker in which table files are encoded' },
+  { path: 'collector/export/tables/encoder-thread.ts', effects: ['threads'], reason: 'starts that worker' },
   { path: 'packaging/', effects: ['files', 'process', 'console', 'clock', 'network', 'random'], reason: 'build and demo programs, not part of a daemon' },
 ]
 
@@ -37,6 +39,7 @@ export const packageHomes: Readonly<Record<string, readonly string[]>> = {
   '@node-rs/crc32': ['shared/crc32c.ts'],
   chokidar: ['agent/directory-watcher.ts'],
   commander: ['agent/main.ts', 'collector/main.ts', 'collector/cli/', 'shared/settings.ts'],
+  'hyparquet-writer': ['collector/export/tables/parquet-writer.ts'],
   picomatch: ['agent/', 'collector/cli/'],
   'prom-client': ['shared/node/'],
   re2js: ['collector/query/'],

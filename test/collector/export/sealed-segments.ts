@@ -8,6 +8,15 @@ import { ensureDirectory } from '../../../collector/export/local-file.ts'
 import type { SegmentInfo, TopicDescription, Watermarks } from '../../../collector/storage/topic-log.ts'
 import { sealedBatch, type SealedBatch } from '../../sealed-batch.ts'
 
+export interface AddOptions {
+  readonly batches?: number
+  readonly linesEach?: number
+  readonly baseOffset?: number
+  readonly timestampsMs?: readonly number[]
+  readonly appendMs?: { readonly first: number; readonly last: number }
+  readonly lines?: readonly (string | Buffer)[]
+}
+
 export class SealedSegments {
   readonly clusterId: string
   readonly logEpoch = 3
@@ -24,28 +33,32 @@ export class SealedSegments {
     this.clusterId = options.clusterId ?? 'cluster-1'
   }
 
-  /** Appends one sealed segment of a few batches and answers it. */
-  async add(topic: string, partition: number, options: { batches?: number; linesEach?: number; baseOffset?: number } = {}): Promise<SegmentInfo> {
+  /**
+   * Appends one sealed segment of a few batches and answers it. `timestampsMs`: of the records, batch by batch (there are
+   * then as many batches); `appendMs`: of the first and the last append. `lines`: of each batch, for contents of one's own.
+   */
+  async add(topic: string, partition: number, options: AddOptions = {}): Promise<SegmentInfo> {
     const name = `${topic}-${partition}`
     const segments = this.byPartition.get(name) ?? []
     const baseOffset = options.baseOffset ?? segments.at(-1)?.nextOffset ?? 0
     let nextOffset = baseOffset
     const batches: Buffer[] = []
-    for (let count = 0; count < (options.batches ?? 3); count += 1) {
-      const lines = Array.from({ length: options.linesEach ?? 4 }, (_each, line) => `${name} line ${nextOffset + line}`)
+    for (let count = 0; count < (options.timestampsMs?.length ?? options.batches ?? 3); count += 1) {
+      const timestampMs = options.timestampsMs?.[count]
+      const lines: readonly (string | Buffer)[] = options.lines ?? Array.from({ length: options.linesEach ?? 4 }, (_each, line) => `${name} line ${nextOffset + line}`)
       const previous = this.last.get(name)
-      const sealed = sealedBatch({ zstd: this.zstd, lines, topic, path: `/var/log/${name}.log`, ...(previous === undefined ? {} : { previous }) })
+      const sealed = sealedBatch({ zstd: this.zstd, lines, topic, path: `/var/log/${name}.log`, ...(previous === undefined ? {} : { previous }), ...(timestampMs === undefined ? {} : { timestampMs }) })
       patchBatch(sealed.batch, { baseOffset: toOffset(nextOffset), leaderEpoch: this.logEpoch })
       this.last.set(name, sealed)
       batches.push(sealed.batch)
       nextOffset += sealed.recordCount
     }
-    const segment = await this.write({ name, topic, partition, baseOffset, nextOffset, log: Buffer.concat(batches) })
+    const segment = await this.write({ name, topic, partition, baseOffset, nextOffset, log: Buffer.concat(batches), appendMs: options.appendMs })
     this.byPartition.set(name, [...segments, segment])
     return segment
   }
 
-  private async write(found: { name: string; topic: string; partition: number; baseOffset: number; nextOffset: number; log: Buffer }): Promise<SegmentInfo> {
+  private async write(found: { name: string; topic: string; partition: number; baseOffset: number; nextOffset: number; log: Buffer; appendMs: AddOptions['appendMs'] }): Promise<SegmentInfo> {
     const directory = `/data/topics/${found.name}`
     await ensureDirectory(this.fs, directory)
     const stem = `${directory}/${String(found.baseOffset).padStart(20, '0')}`
@@ -61,8 +74,8 @@ export class SealedSegments {
       nextOffset: toOffset(found.nextOffset),
       sizeBytes: found.log.length,
       isSealed: true,
-      firstAppendMs: 1_767_225_600_000,
-      lastAppendMs: 1_767_225_600_500,
+      firstAppendMs: found.appendMs?.first ?? 1_767_225_600_000,
+      lastAppendMs: found.appendMs?.last ?? 1_767_225_600_500,
       maxTimestampMs: 1_767_225_600_000,
       files,
     }
