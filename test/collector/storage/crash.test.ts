@@ -29,27 +29,43 @@ interface Ack {
   readonly offset: number
 }
 
+/** A position that left the store in an answer. */
+interface Told {
+  readonly operations: number
+  readonly streamId: Buffer
+  readonly position: number
+}
+
 interface Recording {
   readonly operations: readonly DiskOperation[]
   readonly sent: readonly SealedBatch[]
   readonly acks: readonly Ack[]
+  readonly told: readonly Told[]
 }
 
 async function record(work: (rig: Rig, send: (...inputs: SealedBatch[]) => Promise<void>) => Promise<void>): Promise<Recording> {
   const rig = await openRig({ zstd, store: smallStore })
   const sent: SealedBatch[] = []
   const acks: Ack[] = []
+  const told: Told[] = []
+  /** Sent once more while the first is on its way, as a network that doubles does: told is then what is synced. */
+  const sendAgain = async (input: SealedBatch): Promise<void> => {
+    const result = await rig.store.append({ ...input, batch: Buffer.from(input.batch) })
+    if (result.kind !== 'have') throw new Error(`a doubled batch was answered ${result.kind}`)
+    told.push({ operations: rig.sim.fs.operations.length, streamId: input.source.streamId, position: result.position })
+  }
   await work(rig, async (...inputs) => {
     sent.push(...inputs)
-    await Promise.all(
-      inputs.map(async (input) => {
+    await Promise.all([
+      ...inputs.map(async (input) => {
         const result = await rig.store.append({ ...input, batch: Buffer.from(input.batch) })
         if (result.kind !== 'ok') throw new Error(`${result.kind} in the recording`)
         acks.push({ operations: rig.sim.fs.operations.length, input, offset: result.baseOffset })
       }),
-    )
+      ...inputs.map(sendAgain),
+    ])
   })
-  return { operations: [...rig.sim.fs.operations], sent, acks }
+  return { operations: [...rig.sim.fs.operations], sent, acks, told }
 }
 
 const smallStore = {
@@ -82,6 +98,9 @@ async function recovered(recording: Recording, count: number, seed: number | und
 async function checkRecovered(rig: Rig, recording: Recording, count: number): Promise<void> {
   const { store } = rig
   expect(store.alarms()).toEqual([])
+  for (const { operations, streamId, position } of recording.told) {
+    if (operations <= count) expect(store.streams.get(streamId)?.position ?? -1).toBeGreaterThanOrEqual(position)
+  }
   const acked = recording.acks.filter((ack) => ack.operations <= count)
   const state = store.topic(TOPIC)
   if (state === undefined) {
@@ -105,6 +124,28 @@ async function checkRecovered(rig: Rig, recording: Recording, count: number): Pr
   expect(new Set(batches.map((stored) => stored.baseOffset)).size).toBe(batches.length)
 }
 
+type Area = 'append' | 'roll' | 'snapshot' | 'retention' | 'recovery point' | 'other'
+
+/** How many of the operations belong to what: each is a point at which the power can go. */
+function pointsByArea(operations: readonly DiskOperation[]): Record<Area, number> {
+  const names = new Map<number, string>()
+  const points: Record<Area, number> = { append: 0, roll: 0, snapshot: 0, retention: 0, 'recovery point': 0, other: 0 }
+  for (const operation of operations) {
+    if (operation.kind === 'create') names.set(operation.inode, operation.name)
+    const name = 'inode' in operation ? (names.get(operation.inode) ?? '') : 'name' in operation ? operation.name : operation.toName
+    points[areaOf(operation, name)] += 1
+  }
+  return points
+}
+
+function areaOf(operation: DiskOperation, name: string): Area {
+  if (name.includes('snapshot') || name === 'streams') return 'snapshot'
+  if (name.startsWith('recovery-point')) return 'recovery point'
+  if (!/^[0-9]{20}\./.test(name) && !/-[0-9]+$/.test(name)) return 'other'
+  if (operation.kind === 'unlink') return 'retention'
+  return operation.kind === 'write' || (operation.kind === 'syncFile' && name.endsWith('.log')) ? 'append' : 'roll'
+}
+
 function digest(rig: Rig): string[] {
   return [...rig.sim.fs.files()].map(([path, bytes]) => `${path} ${bytes.length} ${crc32c(bytes)}`)
 }
@@ -121,7 +162,12 @@ async function refill(store: TopicStore, recording: Recording): Promise<void> {
 test('whatever the power cut leaves, acked batches survive, nothing is invented, and a second recovery changes nothing', async () => {
   const recording = await record(workload)
   expect(recording.operations.length).toBeGreaterThan(250)
-  // The workload must do what it is for: replace snapshots and drop segments.
+  // The workload must do what it is for, and stop in the middle of each of these.
+  const points = pointsByArea(recording.operations)
+  expect(points.append).toBeGreaterThan(80)
+  expect(points.roll).toBeGreaterThan(50)
+  expect(points.snapshot).toBeGreaterThan(20)
+  expect(points.retention).toBeGreaterThan(20)
   expect(new Set(recording.operations.map((operation) => operation.kind))).toEqual(
     new Set(['create', 'write', 'syncFile', 'syncDirectory', 'rename', 'unlink']),
   )
@@ -162,23 +208,34 @@ test('after kill -9 at any point the page cache is not taken for the disk: a pow
 test('a crash in the middle of recovery leaves something that recovers to the same', async () => {
   const recording = await record(workload)
   const total = recording.operations.length
+  let points = 0
   for (const count of [total, total - 7, Math.floor(total / 2), Math.floor(total / 3)]) {
-    const fs = SimFileSystem.after(recording.operations, count)
-    fs.kill()
-    const reference = await openRig({ zstd, fs: SimFileSystem.after(recording.operations, count), store: smallStore })
-    const expected = (await readAll(reference.store, TOPIC)).batches.map((stored) => stored.baseOffset)
-    const before = fs.operations.length
-    expect(before).toBe(0)
-    const first = await openRig({ zstd, fs, store: smallStore })
+    const before = recording.operations.slice(0, count)
+    const openAt = (operations: readonly DiskOperation[], end: (fs: SimFileSystem) => void): Promise<Rig> => {
+      const fs = SimFileSystem.after(operations, operations.length)
+      end(fs)
+      return openRig({ zstd, fs, store: smallStore })
+    }
+    const first = await openAt(before, (fs) => fs.kill())
     const steps = [...first.sim.fs.operations]
+    const expected = (await readAll(first.store, TOPIC)).batches.map((stored) => stored.baseOffset)
     for (let step = 0; step <= steps.length; step += 1) {
-      const interrupted = SimFileSystem.after([...recording.operations.slice(0, count), ...steps], count + step)
-      interrupted.kill()
-      const rig = await openRig({ zstd, fs: interrupted, store: smallStore })
-      await checkRecovered(rig, recording, count)
-      expect((await readAll(rig.store, TOPIC)).batches.map((stored) => stored.baseOffset)).toEqual(expected)
+      points += 1
+      const interrupted = [...before, ...steps.slice(0, step)]
+      const killed = await openAt(interrupted, (fs) => fs.kill())
+      await checkRecovered(killed, recording, count)
+      expect((await readAll(killed.store, TOPIC)).batches.map((stored) => stored.baseOffset)).toEqual(expected)
+      // What the interrupted recovery had not synced may be gone, or torn; what was acknowledged before it may not.
+      for (const fate of [{}, { seed: 1 + step }]) {
+        const rig = await openAt(interrupted, (fs) => fs.crash(fate))
+        await checkRecovered(rig, recording, count)
+        const once = digest(rig)
+        rig.sim.fs.crash()
+        expect(digest(await rig.reopen())).toEqual(once)
+      }
     }
   }
+  expect(points).toBeGreaterThan(50)
 }, 60_000)
 
 test('topic deletion and rebirth survive a power cut at any point without giving an offset twice', async () => {
@@ -214,6 +271,7 @@ function without(recording: Recording, kind: DiskOperation['kind']): Recording {
     operations: recording.operations.filter((operation) => operation.kind !== kind),
     sent: recording.sent,
     acks: recording.acks.map((ack) => ({ ...ack, operations: kept(ack.operations) })),
+    told: [],
   }
 }
 
@@ -227,4 +285,14 @@ test.each(['syncFile', 'syncDirectory'] as const)('these checks would catch a st
     }),
   )
   expect(outcomes.some((outcome) => outcome.status === 'rejected')).toBe(true)
+})
+
+test('these checks would catch an answer that leaves before the sync', async () => {
+  const recording = await record(workload)
+  const afterLastWrite = (count: number): number => recording.operations.slice(0, count).findLastIndex(({ kind }) => kind === 'write') + 1
+  const early = <T extends { readonly operations: number }>(answers: readonly T[]): T[] => answers.map((each) => ({ ...each, operations: afterLastWrite(each.operations) }))
+  const count = afterLastWrite(recording.acks[20]?.operations ?? 0)
+  const broken = [{ ...recording, acks: early(recording.acks) }, { ...recording, told: early(recording.told) }]
+  await checkRecovered(await recovered(recording, count, undefined), recording, count)
+  for (const each of broken) await expect(checkRecovered(await recovered(each, count, undefined), each, count)).rejects.toThrow('expected')
 })
