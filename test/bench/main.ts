@@ -14,11 +14,16 @@ import { backlog } from './w1-backlog.ts'
 import { twentyFiles } from './w2-twenty-files.ts'
 import { steadyLoad } from './w3-steady-load.ts'
 import { idleFiles } from './w4-idle-files.ts'
+import { manyAgents } from './w5-many-agents.ts'
 import { sealedBatches } from './w6-sealed-batches.ts'
+import { catchUp } from './w7-catch-up.ts'
 import { queries } from './w8-query.ts'
+import { replay } from './w9-replay.ts'
 import type { Figures, Prepared, Workload } from './workload.ts'
 
-const workloads: Readonly<Record<string, Workload>> = { W1: backlog, W2: twentyFiles, W3: steadyLoad, W4: idleFiles, W6: sealedBatches, W8: queries }
+const workloads: Readonly<Record<string, Workload>> = {
+  W1: backlog, W2: twentyFiles, W3: steadyLoad, W4: idleFiles, W5: manyAgents, W6: sealedBatches, W7: catchUp, W8: queries, W9: replay,
+}
 
 async function main(args: readonly string[]): Promise<number> {
   const commandLine = parseCommandLine(args)
