@@ -43,7 +43,7 @@ export class SimFileSystem implements FileSystem {
   readonly operations: DiskOperation[] = []
   inject: FaultInjector | undefined
   capacityBytes: number
-  private readonly disk: SimDisk
+  private disk: SimDisk
   private readonly nowMs: () => number
   private nextInode = ROOT_INODE + 1
   /** Rises at each crash or kill: handles and locks of an earlier life are dead. */
@@ -70,6 +70,14 @@ export class SimFileSystem implements FileSystem {
   /** The same disk, synced and unsynced state apart as here, with nothing open and nothing recorded. */
   clone(): SimFileSystem {
     return new SimFileSystem({ nowMs: this.nowMs, capacityBytes: this.capacityBytes }, this.disk.clone())
+  }
+
+  /** Another state of this disk comes back from a backup. */
+  restoreFrom(copy: SimFileSystem): void {
+    this.kill()
+    this.disk = copy.disk.clone()
+    this.nextInode = Math.max(this.nextInode, copy.nextInode)
+    this.operations.length = 0
   }
 
   /** Power cut. Without a seed all that was not synced is lost; with one a random part of it survives, torn or zeroed. */

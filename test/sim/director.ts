@@ -23,12 +23,13 @@ export class Director {
     this.often('kill agent', 1, () => this.killAgent())
     this.often('stop agent', 2, () => this.stopAgent())
     this.often('kill collector', 1, () => this.breakCollector(() => this.world.collector.kill()))
-    this.often('power cut', 1, () => this.breakCollector(() => this.world.collector.cutPower()))
+    this.often('power cut', 1, () => this.cutPower())
     this.often('wall jumps', 1, () => this.jump())
     this.often('outage', 2, () => this.cutNetwork())
     this.often('disk full', 1.5, () => this.fillDisk())
     this.often('short writes', 1, () => this.shortWrite())
     this.often('failed sync', 2, () => this.failSync())
+    if (this.world.has('set back')) this.world.scheduler.in(this.dice.between(1_500, plan.chaosMs / 2), () => this.keepBackup())
     if (this.world.has('clone')) this.world.scheduler.in(this.dice.between(1_000, Math.max(2_000, plan.chaosMs - 2_000)), () => this.clone())
   }
 
@@ -81,6 +82,15 @@ export class Director {
     this.restartIn(() => this.world.collector.start())
   }
 
+  /** Now, or right after the next answer of a kind has left: what it told must have been synced by then. */
+  private cutPower(): void {
+    const { world } = this
+    const cut = (): void => this.breakCollector(() => world.collector.cutPower())
+    const when = this.dice.pick(['now', 'acknowledged', 'told'] as const)
+    if (when === 'now') cut()
+    else world.afterAnswer = { when, call: () => world.scheduler.in(0, () => (this.isOver ? undefined : cut())) }
+  }
+
   private jump(): void {
     const byMs = this.dice.pick([-30 * HOUR_MS, -90_000, -500, 500, 90_000, 30 * HOUR_MS])
     this.world.moveWall(this.dice.pick(this.world.walls), byMs)
@@ -131,6 +141,23 @@ export class Director {
   private trouble(forMs: number): void {
     const { diskTrouble, scheduler } = this.world
     diskTrouble.until = Math.max(diskTrouble.until, scheduler.nowMs + forMs)
+  }
+
+  /** The data folder as it is now, and the export store with it, comes back later. */
+  private keepBackup(): void {
+    const { world } = this
+    const backup = world.disk.clone()
+    const known = world.ledger.snapshot()
+    world.trace.note('director', 'a backup of the collector is made')
+    world.scheduler.in(this.dice.between(1_000, world.plan.chaosMs / 3), () => {
+      if (this.isOver) return
+      world.trace.note('director', 'the collector is set back to its backup')
+      world.collector.kill()
+      world.disk.restoreFrom(backup)
+      world.ledger.setBack(known)
+      world.setBack = { greeted: new Set(), caughtUpMs: new Map() }
+      this.restartIn(() => world.collector.start())
+    })
   }
 
   private clone(): void {

@@ -45,6 +45,19 @@ export interface Told {
   readonly how: string
 }
 
+export interface Ack {
+  readonly stream: string
+  readonly end: number
+  readonly crc: number
+}
+
+export interface LedgerSnapshot {
+  readonly streams: ReadonlyMap<string, LedgerStream>
+  readonly partitions: ReadonlyMap<number, SeenPartition>
+  readonly told: ReadonlyMap<string, Told>
+  readonly acks: ReadonlyMap<string, Ack>
+}
+
 const CONTENT_BYTES_MAX = 16 * 1024 * 1024
 
 export class Ledger {
@@ -52,7 +65,7 @@ export class Ledger {
   readonly partitions = new Map<number, SeenPartition>()
   readonly told = new Map<string, Told>()
   /** Batches that were acknowledged, by `partition/offset`. */
-  readonly acks = new Map<string, { readonly stream: string; readonly end: number; readonly crc: number }>()
+  readonly acks = new Map<string, Ack>()
   private readonly zstd: Zstd
   private readonly trace: Trace
   private readonly incarnations: () => Iterable<Incarnation>
@@ -70,8 +83,28 @@ export class Ledger {
   }
 
   hear(stream: string, position: number, how: string): void {
+    // Position 0 is what is said of a stream that nobody knows.
+    if (position === 0) return
     const before = this.told.get(stream)
     if (before === undefined || before.position < position) this.told.set(stream, { position, how })
+  }
+
+  /** What is known now, for the time when the log is set back to it. */
+  snapshot(): LedgerSnapshot {
+    return {
+      streams: new Map([...this.streams].map(([id, stream]) => [id, { ...stream }])),
+      partitions: new Map([...this.partitions].map(([number, { batches, nextOffset }]) => [number, { batches: new Map(batches), nextOffset }])),
+      told: new Map(this.told),
+      acks: new Map(this.acks),
+    }
+  }
+
+  /** The log was set back: what was seen and said since holds no more, what was before still does. */
+  setBack(to: LedgerSnapshot): void {
+    refill(this.streams, to.streams)
+    refill(this.partitions, to.partitions)
+    refill(this.told, to.told)
+    refill(this.acks, to.acks)
   }
 
   /** Whole batches back to back, as the log gave them. */
@@ -155,6 +188,11 @@ export class Ledger {
     this.streams.set(id, stream)
     return stream
   }
+}
+
+function refill<K, V>(map: Map<K, V>, from: ReadonlyMap<K, V>): void {
+  map.clear()
+  for (const [key, value] of from) map.set(key, value)
 }
 
 function holds(incarnation: Incarnation, from: number, bytes: Buffer): boolean {

@@ -8,6 +8,7 @@ import { crc32c } from '../../shared/crc32c.ts'
 import { errorResponse } from '../../shared/http-body.ts'
 import type { Handler, ServerRequest, ServerResponse } from '../../shared/http-handler.ts'
 import type { HttpClient, HttpRequest, HttpResponse } from '../../shared/system.ts'
+import { paths } from '../../shared/wire.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 import type { Scheduler } from './scheduler.ts'
@@ -129,7 +130,9 @@ export class SimNetwork {
       await this.scheduler.sleep(this.dice.isHit(0.3) ? TIMEOUT_MS : this.dice.gap(200))
       throw unknownOutcome('the answer was lost')
     }
-    return (fault === 'cross' ? this.lastAnswers.get(exchange.path) : undefined) ?? answer
+    // Acknowledgements echo what they are for (I10); other answers have nothing to be told by, and only cost a copy.
+    const isCrossed = fault === 'cross' && exchange.path === paths.batches
+    return (isCrossed ? this.lastAnswers.get(exchange.path) : undefined) ?? answer
   }
 
   private deliverLate(exchange: Exchange, request: HttpRequest): void {

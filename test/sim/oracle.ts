@@ -14,6 +14,7 @@ import type { Ledger, LedgerStream } from './ledger.ts'
 export const BANNER_BYTES_MAX = 3_100
 
 export interface SentBatch {
+  readonly atMs: number
   readonly end: number
   readonly batch: Buffer
 }
@@ -26,6 +27,11 @@ export interface OracleInput {
   readonly sent: ReadonlyMap<string, ReadonlyMap<string, readonly SentBatch[]>>
   /** Two agents under one id: neither can promise that a stream of its own is not taken over by the other. */
   readonly isCloned: boolean
+  /**
+   * The collector came back from a backup: what it had stored since is stored again from files that still hold it. By
+   * name of a disk, from when on its agent knows; undefined when there was no backup.
+   */
+  readonly setBackUntilMs: ((disk: string) => number) | undefined
 }
 
 export interface Judgement {
@@ -52,12 +58,15 @@ export function judge(input: OracleInput): Judgement {
       const stored = storedOf(incarnation, streams)
       if (stored >= incarnation.size) continue
       const isBegun = streams.some((stream) => isOf(stream, incarnation))
-      const why = excuse(incarnation, { path: paths.get(incarnation), isBegun, isAlive: input.isAlive })
+      const goneBeforeMs = input.setBackUntilMs?.(disk.name) ?? 0
+      const why = excuse(incarnation, { path: paths.get(incarnation), isBegun, isAlive: input.isAlive, goneBeforeMs })
       if (why === undefined) missing.push(`${incarnation.name}: ${stored} of ${incarnation.size} bytes are stored (${incarnation.ending.kind}, ${paths.get(incarnation) ?? 'no name'})`)
       else explained.set(why, (explained.get(why) ?? 0) + incarnation.size - stored)
     }
   }
-  missing.push(...unsettled(input))
+  const unsettled = findUnsettled(input)
+  missing.push(...unsettled.missing)
+  if (unsettled.overtakenBytes > 0) explained.set('truncated after a late batch of a dead life had cut what the next one held', unsettled.overtakenBytes)
   const { doubled, namedCopies } = findDoubled(input, streams)
   return { missing, doubled, explained, writtenBytes, namedCopies, storedBytes: streams.reduce((sum, { bytes }) => sum + bytes.length, 0) }
 }
@@ -79,17 +88,29 @@ function isOf({ bytes, first }: LedgerStream, incarnation: Incarnation): boolean
   return first.inode === BigInt(incarnation.inode) && bytes.length > BANNER_BYTES_MAX && incarnation.view().subarray(0, bytes.length).equals(bytes)
 }
 
+interface Facts {
+  readonly path: string | undefined
+  readonly isBegun: boolean
+  /** Files that ended earlier could not fill a collector again that was set back; 0 when none was. */
+  readonly goneBeforeMs: number
+  readonly isAlive: (life: string) => boolean
+}
+
 /** Why no agent could have stored the rest; undefined when one should have. */
-function excuse(incarnation: Incarnation, facts: { path: string | undefined; isBegun: boolean; isAlive: (life: string) => boolean }): string | undefined {
+function excuse(incarnation: Incarnation, facts: Facts): string | undefined {
   const { ending } = incarnation
-  const { path, isBegun, isAlive } = facts
+  const { path, isBegun, isAlive, goneBeforeMs } = facts
+  if (ending.kind !== 'alive' && ending.atMs < goneBeforeMs) return 'gone when the collector was set back'
   switch (ending.kind) {
     case 'alive': {
       if (path === undefined) throw new Error(`${incarnation.name} is alive and has no name`)
       if (path.endsWith('.log')) return undefined
       if (path.endsWith('.gz')) return 'compressed, not a log'
       if (incarnation.openedBy.size === 0) return 'never stood under a name of the globs while an agent looked'
-      if (isBegun || [...incarnation.openedBy].some(isAlive)) return undefined
+      if (isBegun) return undefined
+      // Siblings that no stream speaks of are taken in by their age only, and an agent remembers that of the newest.
+      if (goneBeforeMs > 0) return 'rotated out of the globs, and unknown to the collector that was set back'
+      if ([...incarnation.openedBy].some(isAlive)) return undefined
       return 'rotated out of the globs before its first batch was stored, and its agent died'
     }
     case 'removed': {
@@ -107,22 +128,40 @@ function excuse(incarnation: Incarnation, facts: { path: string | undefined; isB
  * Sealed batches stay in memory until they are stored, whatever becomes of the file. A stream that turned out to be
  * another file's is begun anew, so the bytes may stand in another one.
  */
-function unsettled({ sent, ledger, isAlive, isCloned }: OracleInput): string[] {
-  if (isCloned) return []
+function findUnsettled({ sent, ledger, isAlive, isCloned, setBackUntilMs }: OracleInput): { missing: string[]; overtakenBytes: number } {
   const missing: string[] = []
+  let overtakenBytes = 0
+  if (isCloned) return { missing, overtakenBytes }
   for (const [life, streams] of sent) {
     if (!isAlive(life)) continue
+    const heldFromMs = setBackUntilMs?.(life.replace(/^agent-|\/.*$/g, '')) ?? 0
     for (const [id, batches] of streams) {
+      // What came before it may be gone for good, and then nothing follows on that.
+      if ((batches[0]?.atMs ?? 0) < heldFromMs) continue
       const stored = ledger.streams.get(id)?.bytes.length ?? 0
       for (const { end, batch } of batches) {
         if (end <= stored) continue
         const { bytes } = ledger.decode(batch)
-        const isElsewhere = [...ledger.streams.values()].some((stream) => stream.bytes.includes(bytes))
-        if (!isElsewhere) missing.push(`stream ${id.slice(0, 8)}: ${life} sent it up to ${end}, ${stored} are stored`)
+        if ([...ledger.streams.values()].some((stream) => stream.bytes.includes(bytes))) continue
+        if (isOvertaken(id, stored, { sent, batches, isAlive })) overtakenBytes = Math.max(overtakenBytes, end - stored)
+        else missing.push(`stream ${id.slice(0, 8)}: ${life} sent it up to ${end}, ${stored} are stored`)
       }
     }
   }
-  return missing
+  return { missing, overtakenBytes }
+}
+
+/**
+ * A late batch of a dead life moved the position into the middle of one that this life holds. It is cut anew from the
+ * file, and where that was truncated meanwhile, nobody has the bytes before the position to compare.
+ */
+function isOvertaken(
+  id: string,
+  stored: number,
+  by: { sent: OracleInput['sent']; batches: readonly SentBatch[]; isAlive: (life: string) => boolean },
+): boolean {
+  if (by.batches.some(({ end }) => end === stored)) return false
+  return [...by.sent].some(([life, streams]) => !by.isAlive(life) && streams.get(id)?.some(({ end }) => end === stored) === true)
 }
 
 function findDoubled({ disks }: OracleInput, streams: readonly LedgerStream[]): { doubled: string[]; namedCopies: number } {

@@ -31,7 +31,8 @@ export function planOf(options: PlanOptions): Plan {
   const { seed } = options
   const dice = new Dice(seed, 'plan')
   const density = dice.fraction()
-  const drawn = kinds.filter(() => dice.isHit(0.15 + 0.6 * density))
+  // A dice for each, so that a new kind leaves the plans of all seeds as they are but for itself.
+  const drawn = kinds.filter((kind) => new Dice(seed, `plan ${kind}`).isHit(0.15 + 0.6 * density))
   const on = new Set((options.only ?? drawn).filter((kind) => options.without?.includes(kind) !== true))
   const drawnChaosMs = dice.between(8_000, 40_000)
   const partitions = dice.between(1, 3)

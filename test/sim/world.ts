@@ -30,6 +30,13 @@ export interface Host {
   readonly writers: Writer[]
 }
 
+export interface SetBack {
+  /** Lives of agents that were told since how far the collector is now. */
+  readonly greeted: Set<string>
+  /** By host, when its agent first sent lines after that. */
+  readonly caughtUpMs: Map<string, number>
+}
+
 const START_WALL_MS = Date.UTC(2026, 0, 1)
 
 export class World implements NetworkObserver {
@@ -46,6 +53,10 @@ export class World implements NetworkObserver {
   readonly auditor: Auditor
   /** Disk faults that are on, or whose consequences may still come. */
   readonly diskTrouble = { until: 0, isSlow: false, readErrors: 0 }
+  /** The collector came back from a backup. */
+  setBack: SetBack | undefined
+  /** Called once, when the collector has acknowledged something, or told a position of what it did not take just then. */
+  afterAnswer: { readonly when: 'acknowledged' | 'told'; readonly call: () => void } | undefined
   private readonly zstd: Zstd
   private readonly wall: WallClock = { offsetMs: START_WALL_MS }
 
@@ -130,8 +141,11 @@ export class World implements NetworkObserver {
       this.trace.note(exchange.agentLife, `sends ${id.slice(0, 8)} ${source.start}-${source.end}`)
       const sent = streams.get(id) ?? []
       streams.set(id, sent)
-      sent.push({ end: source.end, batch })
+      sent.push({ atMs: this.scheduler.nowMs, end: source.end, batch })
     }
+    const { setBack } = this
+    const host = exchange.agentLife.replace(/^agent-|\/.*$/g, '')
+    if (setBack?.greeted.has(exchange.agentLife) === true && !setBack.caughtUpMs.has(host)) setBack.caughtUpMs.set(host, this.scheduler.nowMs)
   }
 
   // What the network hears.
@@ -147,8 +161,16 @@ export class World implements NetworkObserver {
     }
     if (exchange.path === paths.batches) this.heardResults(body)
     if (exchange.path === paths.hello) {
+      this.setBack?.greeted.add(exchange.agentLife)
       for (const { id, position } of parseJson(helloResponseSchema, body.toString(), 'hello').streams) this.ledger.hear(id, position, 'hello')
+      this.said('told')
     }
+  }
+
+  private said(what: 'acknowledged' | 'told'): void {
+    if (this.afterAnswer?.when !== what) return
+    this.afterAnswer.call()
+    this.afterAnswer = undefined
   }
 
   private heardResults(body: Buffer): void {
@@ -159,7 +181,11 @@ export class World implements NetworkObserver {
       } else if (result.status === 'ok') {
         this.ledger.hear(result.stream, result.end, 'ok')
         this.ledger.acks.set(`${result.partition}/${result.offset}`, { stream: result.stream, end: result.end, crc: result.crc })
-      } else this.ledger.hear(result.stream, result.position, result.status)
+        this.said('acknowledged')
+      } else {
+        this.ledger.hear(result.stream, result.position, result.status)
+        this.said('told')
+      }
     }
   }
 
