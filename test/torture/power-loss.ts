@@ -28,6 +28,8 @@ export type PowerLossResult = 'clean' | 'wrong' | 'skipped'
 /** Longer than the agent waits between two attempts. */
 const LAST_QUIET_MS = 20_000
 
+const ENDS_MAX = 3
+
 /** EXT4_IOC_SHUTDOWN with "no log flush": what `xfs_io -x -c shutdown` does, for machines without xfsprogs. */
 const SHUTDOWN = `import fcntl, os, struct, sys
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
@@ -92,39 +94,60 @@ interface Bench {
   readonly shutDown: (path: string) => void
 }
 
-async function cutAgainAndAgain({ cuts, linesPerSecond, say }: PowerLossOptions, { rig, disk, shutDown }: Bench): Promise<boolean> {
+async function cutAgainAndAgain(options: PowerLossOptions, bench: Bench): Promise<boolean> {
+  const { rig } = bench
+  const { say } = options
   const writer = new RotatingWriter({
     folder: rig.logs, name: 'app', agent: 'agent', ledger: rig.ledger, contents: rig.contents, random: rig.random, flavour: 'plain',
-    linesPerSecond, how: 'rename', rotateMs: 2000, naming: 'shift', keep: 1000, isUntidy: true,
+    linesPerSecond: options.linesPerSecond, how: 'rename', rotateMs: 2000, naming: 'shift', keep: 1000, isUntidy: true,
   })
-  const problems: string[] = []
   rig.collector.start()
   await waitUntil(() => rig.isReady(), 30_000)
   await rig.startAgent(rig.addAgent('agent', [writer.basePath], ['--unterminated-after', '2s']))
   const loop = new WriterLoop([writer])
   loop.start()
-  for (let cut = 0; cut < cuts; cut += 1) {
-    await waitUntil(async () => (await allStreams(rig)).length > cut, 30_000)
-    await pause(rig.random() * 3000)
-    const before = new Map((await allStreams(rig)).map((stream) => [stream.id, stream.position]))
-    shutDown(disk.path)
-    await rig.collector.kill()
-    disk.remount()
-    rig.collector.start()
-    if (!(await waitUntil(() => rig.isReady(), 60_000))) {
-      say(`WRONG: the collector does not start after cut ${cut + 1}: ${rig.collector.logLines().last.join('\n')}`)
-      return false
-    }
-    const after = new Map((await allStreams(rig)).map((stream) => [stream.id, stream.position]))
-    for (const [id, position] of before) {
-      if ((after.get(id) ?? 0) < position) problems.push(`cut ${cut + 1}: stream ${id} was told to stand at ${position} and stands at ${after.get(id) ?? 0}`)
-    }
+  const problems: string[] = []
+  try {
+    for (let cut = 1; cut <= options.cuts && problems.length === 0; cut += 1) problems.push(...(await cutOnce(cut, bench)))
+  } finally {
+    loop.stop()
   }
-  loop.stop()
+  for (const problem of problems) say(`WRONG: ${problem}`)
+  if (problems.length > 0) return false
   await settle(rig, LAST_QUIET_MS)
   const { verdict } = await judgeLog(rig, await loadZstd())
-  say(`${cuts} power cuts`)
+  say(`${options.cuts} power cuts`)
   for (const line of explainVerdict(verdict)) say(line)
-  for (const problem of problems) say(`WRONG: ${problem}`)
-  return problems.length === 0 && verdict.findings.length === 0 && verdict.excused === 0
+  return verdict.findings.length === 0 && verdict.excused === 0
+}
+
+/** Under load; answers what was told to be stored and is not there behind the cut. */
+async function cutOnce(cut: number, { rig, disk, shutDown }: Bench): Promise<string[]> {
+  await waitUntil(async () => (await allStreams(rig)).length >= cut, 30_000)
+  await pause(rig.random() * 3000)
+  const before = await positionsOf(rig)
+  shutDown(disk.path)
+  await rig.collector.kill()
+  disk.remount()
+  rig.collector.start()
+  if (!(await comesUp(rig))) return [`cut ${cut}: the collector does not start again: ${rig.collector.logLines().last.join('\n')}`]
+  const after = await positionsOf(rig)
+  const isBehind = ([id, position]: [string, number]): boolean => (after.get(id) ?? 0) < position
+  return [...before].filter(isBehind).map(([id, position]) => `cut ${cut}: stream ${id} was told to stand at ${position} and stands at ${after.get(id) ?? 0}`)
+}
+
+async function positionsOf(rig: Rig): Promise<Map<string, number>> {
+  return new Map((await allStreams(rig)).map(({ id, position }) => [id, position]))
+}
+
+/** A collector that ends again and again will not come up. */
+async function comesUp(rig: Rig): Promise<boolean> {
+  const { selfEnds } = rig.collector
+  let isUp = false
+  await waitUntil(async () => {
+    if (rig.collector.selfEnds >= selfEnds + ENDS_MAX) return true
+    isUp = await rig.isReady()
+    return isUp
+  }, 60_000)
+  return isUp
 }
