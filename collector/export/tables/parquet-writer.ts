@@ -45,6 +45,8 @@ interface Columns {
   readonly mark: (string | undefined)[]
 }
 
+const columnNames = ['ts', 'offset', 'partition', 'host', 'path', 'stream', 'level', 'message', 'messageB64', 'labels', 'mark'] as const satisfies readonly (keyof Columns)[]
+
 function emptyColumns(): Columns {
   return { ts: [], offset: [], partition: [], host: [], path: [], stream: [], level: [], message: [], messageB64: [], labels: [], mark: [] }
 }
@@ -76,9 +78,10 @@ export class ParquetWriter implements RowWriter {
 
   flush(): Uint8Array | undefined {
     if (this.columns.ts.length === 0) return undefined
-    const columnData = Object.entries(this.columns).map(([name, data]) => ({ name, data }))
+    const { columns } = this
+    const columnData = columnNames.map((name) => ({ name, data: columns[name] }))
     // Only a writer that flushes to somewhere answers with a promise.
-    this.file.write({ columnData, rowGroupSize: this.columns.ts.length, dictionarySize: DICTIONARY_BYTES_MAX })
+    void this.file.write({ columnData, rowGroupSize: columns.ts.length, dictionarySize: DICTIONARY_BYTES_MAX })
     this.columns = emptyColumns()
     this.heldBytes = 0
     return this.take()
@@ -86,7 +89,7 @@ export class ParquetWriter implements RowWriter {
 
   finish(): Uint8Array {
     const rows = this.flush()
-    this.file.finish()
+    void this.file.finish()
     const footer = this.take()
     return rows === undefined ? footer : Buffer.concat([rows, footer])
   }
