@@ -20,6 +20,7 @@ export interface AddOptions {
 export class SealedSegments {
   readonly clusterId: string
   readonly logEpoch = 3
+  private readonly folder: string
   private readonly fs: FileSystem
   private readonly zstd: Zstd
   private readonly byPartition = new Map<string, SegmentInfo[]>()
@@ -27,7 +28,8 @@ export class SealedSegments {
   /** Bytes of each `.log`, by path, as they were written. */
   readonly contents = new Map<string, Buffer>()
 
-  constructor(options: { fs: FileSystem; zstd: Zstd; clusterId?: string }) {
+  constructor(options: { fs: FileSystem; zstd: Zstd; clusterId?: string; folder?: string }) {
+    this.folder = options.folder ?? '/data'
     this.fs = options.fs
     this.zstd = options.zstd
     this.clusterId = options.clusterId ?? 'cluster-1'
@@ -59,7 +61,7 @@ export class SealedSegments {
   }
 
   private async write(found: { name: string; topic: string; partition: number; baseOffset: number; nextOffset: number; log: Buffer; appendMs: AddOptions['appendMs'] }): Promise<SegmentInfo> {
-    const directory = `/data/topics/${found.name}`
+    const directory = `${this.folder}/topics/${found.name}`
     await ensureDirectory(this.fs, directory)
     const stem = `${directory}/${String(found.baseOffset).padStart(20, '0')}`
     const files = { log: `${stem}.log`, index: `${stem}.index`, timeIndex: `${stem}.timeindex`, meta: `${stem}.meta` }
