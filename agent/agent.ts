@@ -3,9 +3,11 @@
  * the log files are its buffer and the collector knows the positions. Everything it holds is bounded by `memory`, by
  * `openFilesMax` and by what the watcher takes in.
  */
+import { toAppError } from '../shared/errors.ts'
 import type { DirectoryWatcher, System, WatchEvent } from '../shared/system.ts'
 import { wireLimits } from '../shared/wire.ts'
 import type { Zstd } from '../shared/zstd.ts'
+import { AckedPositions } from './acked-positions.ts'
 import { Batcher } from './batcher.ts'
 import { ByteBudget } from './byte-budget.ts'
 import { CollectorClient, type Greeting } from './collector-client.ts'
@@ -58,6 +60,7 @@ export class Agent {
   private readonly prefixCheck: PrefixCheck | undefined
   private readonly budget: ByteBudget
   private readonly buffers: SealedBuffers
+  private readonly acked: AckedPositions
   /** Ends discovery, identity and reading. */
   private readonly stopReading = new AbortController()
   /** Ends sending too. */
@@ -77,6 +80,7 @@ export class Agent {
     this.budget = new ByteBudget(config.memoryBytes)
     this.buffers = new SealedBuffers(config.memoryBytes / 2)
     this.registry = new Registry(config)
+    this.acked = new AckedPositions(system.clock)
     this.handles = new Handles(system, config.openFilesMax)
     this.session = new Session({ system, client: this.client, lifetime: this.stopAll.signal, onGreeting: (greeting) => this.greeted(greeting) })
     this.identifier = new Identifier({
@@ -88,7 +92,10 @@ export class Agent {
       buffers: this.buffers,
       system, session: this.session, budget: this.budget,
       events: {
-        settled: (stream) => this.follower.settled(stream),
+        settled: (stream) => {
+          this.acked.settled(stream)
+          this.follower.settled(stream)
+        },
         stopped: (stream) => this.follower.stopped(stream),
       },
     })
@@ -221,5 +228,11 @@ export class Agent {
   private greeted(greeting: Greeting): void {
     this.identifier.learn(greeting.streams)
     this.follower.greeted(greeting)
+    for (const streams of this.acked.greeted(greeting)) {
+      void this.client.tell(streams, this.stopAll.signal).catch((error: unknown) => {
+        // An older collector does not ask for it; another one hears it at the next greeting.
+        this.deps.system.log.debug('could not tell what was acknowledged', { error: toAppError(error).message })
+      })
+    }
   }
 }

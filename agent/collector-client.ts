@@ -25,6 +25,7 @@ import {
   type StreamHashesResponse,
   type StreamInfo,
 } from '../shared/wire.ts'
+import { MISSING_PATH, toldResponseSchema, type ToldRequest } from '../shared/wire-missing.ts'
 import { knownStream, type KnownStream } from './known-stream.ts'
 
 /** Streams that one agent may have: 1,000 pages of 1,000. More is not a collector that we understand. */
@@ -88,6 +89,13 @@ export class CollectorClient {
   async close(streams: CloseRequest['streams'], signal: AbortSignal): Promise<readonly string[]> {
     const request: CloseRequest = { agentId: this.options.agentId, streams }
     return parseAnswer(closeResponseSchema, await this.postJson(paths.close, request, signal), 'answer to close').closed
+  }
+
+  /** What was acknowledged to us, for a collector that may have lost some of it. */
+  async tell(streams: ToldRequest['streams'], signal: AbortSignal): Promise<number> {
+    const { agentId, host } = this.options
+    const request: ToldRequest = { agentId, host, streams }
+    return parseAnswer(toldResponseSchema, await this.postJson(MISSING_PATH, request, signal), 'answer to told positions').missing
   }
 
   /** One page of what is stored of a stream; undefined from a collector that has no such answer. */

@@ -25,6 +25,7 @@ import { createHostCheck } from './host-names.ts'
 import type { ExportView } from './http/listings.ts'
 import { createReadRoutes } from './http/read.ts'
 import { createCollectorHandler } from './http/server.ts'
+import { SetBackBook } from './http/set-back.ts'
 import { loadTokens, type StoredToken } from './http/tokens.ts'
 import { QueryEngine } from './query/query-engine.ts'
 import type { ScanExecutor } from './query/scan-types.ts'
@@ -98,6 +99,7 @@ async function assemble(system: System, config: CollectorConfig, deps: Assembly)
     tls,
     tokens: config.hasTokens ? () => tokens.list : undefined,
     engine,
+    setBack: await SetBackBook.open(system, log, config.dataDirectory),
   })
   closers.push(() => server.close({ drainMs: config.drainMs }))
   system.log.info('collector is ready', { url: server.url, data: config.dataDirectory, clusterId: log.clusterId, exportTo: exporter?.description })
@@ -159,6 +161,7 @@ interface Served extends CollectorDependencies {
   readonly tls: ServerTls | undefined
   readonly tokens: (() => readonly StoredToken[]) | undefined
   readonly engine: QueryEngine
+  readonly setBack: SetBackBook
 }
 
 function listen(system: System, config: CollectorConfig, parts: Served): Promise<RunningServer> {
@@ -183,6 +186,7 @@ function listen(system: System, config: CollectorConfig, parts: Served): Promise
     exportTo: exporter?.description,
     alarms: (): CollectorStatus['alarms'] => [...log.alarms(), ...(exporter?.alarms() ?? [])],
     confirmClock: () => log.confirmClock(),
+    setBack: parts.setBack,
     closedBecause: (): AppError | undefined => exporter?.refusal(),
     readRoutes: createReadRoutes({ log: readable, engine: parts.engine }),
   })

@@ -5,6 +5,7 @@ import { contentTypes, encodeEnvelope, encodeFrame } from '../shared/wire.ts'
 import { encodeSourceHeader } from '../shared/source-header.ts'
 import type { Zstd } from '../shared/zstd.ts'
 import { createCollectorHandler, type CollectorHandlerOptions } from '../collector/http/server.ts'
+import { SetBackBook } from '../collector/http/set-back.ts'
 import { MemoryTopicLog } from './memory-topic-log.ts'
 import type { SealedBatch } from './sealed-batch.ts'
 import { simulate, type Simulation } from './sim-system.ts'
@@ -56,6 +57,7 @@ export function startApi(zstd: Zstd, options: Partial<CollectorHandlerOptions> &
     alarms: () => [],
     confirmClock: () => undefined,
     closedBecause: () => undefined,
+    setBack: new SetBackBook(sim.system, log, '/'),
     readRoutes: [],
     ...options,
   })

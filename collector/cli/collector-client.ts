@@ -9,6 +9,7 @@ import {
   errorBodySchema, exportsResponseSchema, parseJson, paths, statusSchema, streamsResponseSchema, topicsResponseSchema,
   type CollectorStatus, type ExportInfo, type StreamInfo, type TopicInfo,
 } from '../../shared/wire.ts'
+import { MISSING_PATH, missingResponseSchema, type MissingResponse } from '../../shared/wire-missing.ts'
 import type { CommandInput } from './command.ts'
 import type { CliContext } from './context.ts'
 import { usageError } from './exit-codes.ts'
@@ -91,6 +92,16 @@ export class CollectorClient {
 
   async status(): Promise<CollectorStatus> {
     return this.json(paths.status, statusSchema)
+  }
+
+  /** What a set-back has cost, as far as agents know. A store read without a collector, and an older collector, know nothing. */
+  async missing(): Promise<MissingResponse> {
+    try {
+      return await this.json(MISSING_PATH, missingResponseSchema)
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'NOT_FOUND') return { sinceMs: null, missing: [], confirmed: [] }
+      throw error
+    }
   }
 
   async *streams(selection: StreamSelection = {}): AsyncGenerator<StreamInfo> {

@@ -1,5 +1,7 @@
 /** From what a walk found to what `verify` says: pure judgement, one stream or partition at a time. */
+import { createHash } from 'node:crypto'
 import type { ExportInfo, StreamInfo } from '../../shared/wire.ts'
+import type { MissingStream } from '../../shared/wire-missing.ts'
 import type { WalkedPartition, WalkedStream } from './partition-walk.ts'
 import type { SourceState } from './source-compare.ts'
 
@@ -49,14 +51,23 @@ export interface Damage {
   readonly message: string
 }
 
+/** What is known of a log that was set back to an older copy. */
+export interface SetBack {
+  /** undefined: it was not, as far as anybody knows. */
+  readonly sinceMs: number | undefined
+  readonly missing: ReadonlyMap<string, MissingStream>
+  readonly confirmed: ReadonlySet<string>
+}
+
 export interface StreamFacts {
   readonly stream: WalkedStream
   readonly walked: WalkedPartition
   readonly exports: ExportInfo | undefined
   readonly damages: readonly Damage[]
+  readonly setBack: SetBack
 }
 
-export function judgeStream({ stream, walked, exports, damages }: StreamFacts): StreamVerdict {
+export function judgeStream({ stream, walked, exports, damages, setBack }: StreamFacts): StreamVerdict {
   const { info, chain } = stream
   const start = chain.start ?? info.position
   const position = chain.start === undefined ? info.position : chain.position
@@ -64,6 +75,7 @@ export function judgeStream({ stream, walked, exports, damages }: StreamFacts): 
   const isBeginGone = start > 0 && info.firstOffset < walked.logStartOffset
   const problems = [
     ...(start > 0 && !isBeginGone ? [`log: bytes 0 to ${start} are missing`] : []), ...logProblems(stream), ...sourceProblems(stream), ...diskProblems(stream, damages),
+    ...setBackProblems(stream, setBack),
   ]
   const isBeginExported = isBeginGone && exports !== undefined && holdsRange(exports, info.firstOffset, walked.firstOffset)
   const notes = sourceNotes(stream.source)
@@ -95,6 +107,28 @@ function logProblems({ info, chain, problems }: WalkedStream): string[] {
 /** The bytes came out all the same, from the export; the disk has lost its copy. */
 function diskProblems({ info }: WalkedStream, damages: readonly Damage[]): string[] {
   return damages.filter((damage) => touches(damage, info)).map(({ message }) => `disk: ${message}`)
+}
+
+/** Above the position: as far as an agent knows, or not at all. A source that is here speaks for itself. */
+function setBackProblems({ info, source }: WalkedStream, { sinceMs, missing, confirmed }: SetBack): string[] {
+  const told = missing.get(info.id)
+  if (told !== undefined && told.position > info.position) return [toldProblem(told, info.position)]
+  // Closed: its agent had shipped all of it when the file went.
+  const isKnown = sinceMs === undefined || !info.open || info.lastAppendMs >= sinceMs || confirmed.has(info.id) || source.kind === 'present' || source.kind === 'replaced'
+  return isKnown ? [] : [`log: unknown above ${info.position}: the data folder was set back or restored, and nobody has said how far this stream was`]
+}
+
+function toldProblem({ agentId, position }: MissingStream, from: number): string {
+  return `log: bytes ${from} to ${position} are missing: they were acknowledged to agent ${agentId} before the data folder was set back`
+}
+
+/** A stream that began behind the older copy: nothing of it is left but what its agent says. */
+export function judgeLostStream(told: MissingStream): StreamVerdict {
+  const { id, host, path, topic } = told
+  return {
+    kind: 'stream', verdict: 'differs', id, host, path, topic, partition: 0, generation: 0, start: 0, position: 0, records: 0,
+    sha256: createHash('sha256').digest('hex'), source: 'elsewhere', exported: false, problems: [toldProblem(told, 0)], notes: ['the log knows nothing of this stream'],
+  }
 }
 
 function touches(damage: Damage, stream: StreamInfo): boolean {

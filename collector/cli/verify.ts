@@ -4,6 +4,7 @@
  */
 import { toAppError } from '../../shared/errors.ts'
 import type { ExportInfo, StreamInfo, TopicInfo } from '../../shared/wire.ts'
+import type { MissingStream } from '../../shared/wire-missing.ts'
 import { connect, type CollectorClient } from './collector-client.ts'
 import { jsonOption, serverOptions, storeOptions, streamFilterOptions, type CommandInput, type CommandSpec } from './command.ts'
 import type { CliContext } from './context.ts'
@@ -16,7 +17,7 @@ import { findSource, SourceReader } from './source-compare.ts'
 import { globTest, streamTest } from './stream-selection.ts'
 import { putJson } from './table.ts'
 import { visibleText } from './terminal-text.ts'
-import { damagesBeside, judgePartition, judgeStream, lostAmong, type Damage, type PartitionVerdict, type StreamVerdict } from './verdict.ts'
+import { damagesBeside, judgeLostStream, judgePartition, judgeStream, lostAmong, type Damage, type PartitionVerdict, type SetBack, type StreamVerdict } from './verdict.ts'
 
 type Row = StreamVerdict | PartitionVerdict
 
@@ -39,7 +40,8 @@ export const verifyCommand: CommandSpec = {
   ],
   details: `For each stream: every batch in the log is opened (CRC, hashes, place in the stream), the bytes are hashed and, where
 the source file is on this machine, compared one by one. What retention dropped is told ("log begins at byte N"); it is
-exit code 3 where it was not exported either.
+exit code 3 where it was not exported either. After the data folder was set back to an older copy or restored, what is
+missing is named as far as a live agent knows it; a stream that nobody can speak for is "unknown above" its position.
 
 What tailrace does not promise, and verify can't find: E1 bytes destroyed before an agent read them (file deleted while
 the agent was down; the window of copytruncate). E2 files rewritten in place, also with the same contents. E3 loss of the
@@ -68,11 +70,13 @@ async function runVerify(input: CommandInput, context: CliContext): Promise<numb
     await report.say('tailrace: no stream matches the filters')
     return exitCodes.nothing
   }
+  const setBack = await setBackOf(client)
   const exports = await client.exports(input.flag('deep') ? 'deep' : 'length')
   const sources = new SourceReader(context.system.fs)
   try {
     const tools = { client, zstd: await context.loadZstd(), sources }
-    for (const job of jobs) await verifyPartition(job, { tools, report, exports, isPartial, input, context })
+    for (const job of jobs) await verifyPartition(job, { tools, report, exports, setBack, isPartial, input, context })
+    for (const told of isPartial ? [] : lostWhole(setBack, streams)) await report.add(judgeLostStream(told))
   } finally {
     await sources.close()
   }
@@ -99,6 +103,7 @@ interface Verifying {
   readonly tools: Omit<WalkTools, 'onProgress'>
   readonly report: Report
   readonly exports: readonly ExportInfo[]
+  readonly setBack: SetBack
   readonly isPartial: boolean
   readonly input: CommandInput
   readonly context: CliContext
@@ -113,9 +118,20 @@ async function verifyPartition(job: Job, verifying: Verifying): Promise<void> {
   const walked = await walkPartition(walk, { ...tools, onProgress: (at) => report.progress(job, at) })
   // Behind the walk: much damage is only met by reading.
   const damages = (await damagesOf(tools.client)).filter(({ topic, partition }) => topic === job.topic && partition === job.partition)
-  for (const stream of streams.values()) await report.add(judgeStream({ stream, walked, exports, damages }))
+  for (const stream of streams.values()) await report.add(judgeStream({ stream, walked, exports, damages, setBack: verifying.setBack }))
   const lostStreams = isPartial ? [] : await lostStreamsOf(walked, tools.client)
   await report.add(judgePartition({ ...job, walked, exports: isPartial ? undefined : exports, lostStreams, damages: isPartial ? [] : damagesBeside(damages, job.streams) }))
+}
+
+async function setBackOf(client: CollectorClient): Promise<SetBack> {
+  const { sinceMs, missing, confirmed } = await client.missing()
+  return { sinceMs: sinceMs ?? undefined, missing: new Map(missing.map((each) => [each.id, each])), confirmed: new Set(confirmed) }
+}
+
+/** Streams that the log has nothing of. */
+function lostWhole({ missing }: SetBack, streams: readonly StreamInfo[]): MissingStream[] {
+  const known = new Set(streams.map(({ id }) => id))
+  return [...missing.values()].filter(({ id, stored }) => stored === 0 && !known.has(id))
 }
 
 /** What the collector knows to be gone from its disk, though reading goes on from the export. */

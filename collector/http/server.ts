@@ -17,6 +17,7 @@ import { createLinesRoutes } from './lines.ts'
 import { createListingsRoutes, type ExportView } from './listings.ts'
 import { MemoryBudget } from './memory-budget.ts'
 import { createRouter, type Route } from './router.ts'
+import { createSetBackRoutes, type SetBackBook } from './set-back.ts'
 import { createStatusRoutes } from './status.ts'
 import { createStreamHashesRoutes } from './stream-hashes.ts'
 import { createTopicGate } from './topic-gate.ts'
@@ -41,6 +42,8 @@ export interface CollectorHandlerOptions {
   readonly confirmClock: () => void
   /** Why no lines are taken, or undefined. */
   readonly closedBecause: () => AppError | undefined
+  /** What agents know to be lost by a set-back. */
+  readonly setBack: SetBackBook
   /** Fetch, query and tail. */
   readonly readRoutes: readonly Route[]
 }
@@ -54,10 +57,11 @@ export function createCollectorHandler(options: CollectorHandlerOptions): Handle
   const budget = new MemoryBudget(options.memoryBytes)
   const gate = createTopicGate({ log, allowsNewTopics: options.allowsNewTopics, closedBecause: options.closedBecause })
   const window = new IdempotencyWindow({ system, log, zstd })
-  const alarms = (): CollectorStatus['alarms'] => [...options.alarms(), ...agents.alarms()]
+  const alarms = (): CollectorStatus['alarms'] => [...options.alarms(), ...agents.alarms(), ...options.setBack.alarms()]
   const routes = [
     ...createIngestRoutes({ system, log, zstd, budget, gate, agents, instance }),
     ...createConversationRoutes({ log, agents, gate, instance }),
+    ...createSetBackRoutes(options.setBack),
     ...createStreamHashesRoutes({ log, zstd }),
     ...createLinesRoutes({ system, log, zstd, budget, gate, window }),
     ...createTopicsRoutes({ system, log, readable: options.readable ?? log, window }),

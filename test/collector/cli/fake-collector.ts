@@ -6,6 +6,7 @@ import { patchBatch, readBatchHeader, RecordCursor, decodeRecords, producerOf } 
 import type { HttpClient, HttpRequest, HttpResponse } from '../../../shared/system.ts'
 import { toOffset } from '../../../shared/types.ts'
 import { fetchHeaders, splitRecordKey, type CollectorStatus, type ExportInfo, type QueryRecord, type StreamInfo, type TopicInfo } from '../../../shared/wire.ts'
+import type { MissingResponse } from '../../../shared/wire-missing.ts'
 import type { Zstd } from '../../../shared/zstd.ts'
 import type { SealedBatch } from '../../sealed-batch.ts'
 
@@ -31,6 +32,7 @@ export class FakeCollector implements HttpClient {
   /** Answers of `GET /v1/tail`, one per connection; behind the last one it refuses. */
   tails: string[] = []
   /** Called before each answer; may throw, or answer in the collector's place. */
+  setBack: MissingResponse = { sinceMs: null, missing: [], confirmed: [] }
   intercept: (request: HttpRequest, url: URL) => HttpResponse | undefined = () => undefined
   /** Cuts the answer to a query after so many bytes. */
   cutQueryAfter: number | undefined
@@ -91,6 +93,7 @@ export class FakeCollector implements HttpClient {
     if (early !== undefined) return early
     if (url.pathname === '/v1/topics' && request.method === 'GET') return json({ topics: this.topicInfos() })
     if (url.pathname === '/v1/streams') return json({ streams: this.streamsFor(url.searchParams), next: null })
+    if (url.pathname === '/v1/streams/missing') return json(this.setBack)
     if (url.pathname === '/v1/exports') return json({ exports: this.exports })
     if (url.pathname === '/v1/clock/confirm') return json({ confirmed: true })
     if (url.pathname === '/v1/status') return json(this.status())

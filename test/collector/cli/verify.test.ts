@@ -256,3 +256,46 @@ test('a stream that began while it ran is not called lost', async () => {
 test('an empty collector has no difference', async () => {
   expect(await cli(['verify'], { http: new FakeCollector(zstd) })).toMatchObject({ code: 0, stdout: expect.stringContaining('no difference') })
 })
+
+describe('a log that was set back', () => {
+  const agentId = 'agent-1'
+  const host = 'this-machine'
+
+  async function goneWorld(setBack: (id: string) => Partial<FakeCollector['setBack']>): Promise<World> {
+    const it = await world()
+    await it.simulation.fs.remove(PATH)
+    const [stream] = (await rows(it)).code === 0 ? it.batches : []
+    const id = stream?.source.streamId.toString('hex') ?? ''
+    it.http.setBack = { sinceMs: Date.UTC(2100, 0, 1), missing: [], confirmed: [], ...setBack(id) }
+    return it
+  }
+
+  test('lacks the bytes that an agent had acknowledged, and verify names them', async () => {
+    const it = await goneWorld((id) => ({ missing: [{ id, topic: 'app', path: PATH, position: 500, agentId, host, stored: 14 }] }))
+    const { code, stream } = await rows(it)
+    expect(code).toBe(1)
+    expect(stream).toMatchObject({ verdict: 'differs', problems: ['log: bytes 14 to 500 are missing: they were acknowledged to agent agent-1 before the data folder was set back'] })
+  })
+
+  test('is unknown above the position of a stream that nobody speaks for', async () => {
+    const it = await goneWorld(() => ({}))
+    const { code, stream } = await rows(it)
+    expect(code).toBe(1)
+    expect(stream?.problems).toEqual(['log: unknown above 14: the data folder was set back or restored, and nobody has said how far this stream was'])
+  })
+
+  test('is known where an agent confirmed the position, or the source is here', async () => {
+    expect((await rows(await goneWorld((id) => ({ confirmed: [id] })))).code).toBe(0)
+    const there = await world()
+    there.http.setBack = { sinceMs: Date.UTC(2100, 0, 1), missing: [], confirmed: [] }
+    expect((await rows(there)).code).toBe(0)
+  })
+
+  test('has lost streams that began behind the older copy: each is named once', async () => {
+    const it = await goneWorld((id) => ({ confirmed: [id], missing: [{ id: 'ab'.repeat(16), topic: 'app', path: '/var/log/new.log', position: 77, agentId, host, stored: 0 }] }))
+    const run = await cli(['verify'], { http: it.http, simulation: it.simulation })
+    expect(run.code).toBe(1)
+    expect(run.stdout.match(/DIFFERS .*this-machine:\/var\/log\/new\.log/g)).toHaveLength(1)
+    expect(run.stdout).toContain('bytes 0 to 77 are missing')
+  })
+})
