@@ -21,7 +21,7 @@ import { declareExportMetrics, publishLag, type ExportMetrics } from './export-m
 import { describePartition } from './export-status.ts'
 import { partitionName, type ExportedSegment } from './journal-format.ts'
 import { openJournal, type Journal } from './journal.ts'
-import type { Owner } from './owner.ts'
+import { HOLD_MS, type Owner } from './owner.ts'
 import { PartitionExport, type OffsetRange } from './partition-export.ts'
 import { progressOf } from './plan.ts'
 import type { RemoteStore } from './remote-store.ts'
@@ -52,7 +52,7 @@ export interface Exporter {
   readonly description: string
   /** Opens the journal, asks the store whose it is (for at most `startWaitMs`), then works in the background. */
   start(): Promise<void>
-  /** RESTORE_REQUIRED: the collector must not take lines. May appear later than at start. */
+  /** Why the collector must not take lines. RESTORE_REQUIRED, also later than at start; UNAVAILABLE in a new folder until the store answers. */
   refusal(): AppError | undefined
   /** What retention may rely on; 0 where nothing is exported yet. */
   exportedOffset(topic: string, partition: number): Offset
@@ -98,6 +98,8 @@ class SegmentExporter implements Exporter {
   private background: Promise<void> | undefined
   private wake = new AbortController()
   private sweptMs: number | undefined
+  /** When the store last heard that we live. */
+  private heldMs = 0
   private readonly metrics: ExportMetrics
 
   constructor(system: ExportSystem, options: ExporterOptions) {
@@ -149,11 +151,19 @@ class SegmentExporter implements Exporter {
   private refuse(error: AppError): void {
     this.standing = { kind: 'refused', error }
     this.system.log.error('export refused: the store and this disk do not agree', { error: error.message, hint: error.hint })
-    this.alarmList.raise('refused', { code: error.code, message: error.message })
+    this.alarmList.raise('refused', { code: error.code, message: error.hint === undefined ? error.message : `${error.message}. ${error.hint}` })
   }
 
   refusal(): AppError | undefined {
-    return this.standing.kind === 'refused' ? this.standing.error : undefined
+    if (this.standing.kind === 'refused') return this.standing.error
+    // A new folder may stand in place of a lost one: lines taken before the store says so would get offsets that it holds.
+    const isNew = this.standing.kind === 'asking' && this.journal?.boot === 0 && !this.hasRecords()
+    if (!isNew) return undefined
+    return new AppError('UNAVAILABLE', 'this data folder is new, and the export store did not say yet whether it belongs to another one', { hint: 'see the alarm EXPORT_STORE_UNREACHABLE; a new collector takes lines once its store has answered' })
+  }
+
+  private hasRecords(): boolean {
+    return this.options.log.topics().some(({ partitions }) => partitions.some(({ logEndOffset }) => logEndOffset > 0))
   }
 
   /** Ends at once, without a rejection, when `signal` fires. */
@@ -178,6 +188,7 @@ class SegmentExporter implements Exporter {
       this.tick()
       this.tables?.tick()
       await this.sweepIfDue()
+      await this.holdIfDue()
       if (this.stopping.signal.aborted) return
       await this.pause(POLL_MS, this.wake.signal)
     }
@@ -188,6 +199,7 @@ class SegmentExporter implements Exporter {
     try {
       const owner = await takeStore({ system: this.system, log, store, journal: this.openedJournal() })
       this.held = owner
+      this.heldMs = this.system.clock.monotonicMs()
       this.standing = { kind: 'ours' }
       this.alarmList.clear('store')
       this.system.log.info('export is ready', { store: store.description })
@@ -297,6 +309,21 @@ class SegmentExporter implements Exporter {
     if (this.sweptMs !== undefined && nowMs - this.sweptMs < SWEEP_INTERVAL_MS) return
     this.sweptMs = nowMs
     await sweepQuietly(this.system, { store: this.options.store, journal: this.openedJournal(), liveTemps: this.liveTemps })
+  }
+
+  /** Says that we live, and hears of it when somebody else took the store, also while nothing is exported. */
+  private async holdIfDue(): Promise<void> {
+    const nowMs = this.system.clock.monotonicMs()
+    if (nowMs - this.heldMs < HOLD_MS) return
+    this.heldMs = nowMs
+    try {
+      await this.owner().hold()
+    } catch (error) {
+      if (error instanceof BugError) throw error
+      const failure = toAppError(error)
+      if (failure.code === 'RESTORE_REQUIRED') this.refuse(failure)
+      else this.system.log.debug('could not renew the owner file', { code: failure.code, error: failure.message })
+    }
   }
 
   exportedOffset(topic: string, partition: number): Offset {
