@@ -17,6 +17,7 @@ import { planRestore, type PartitionRestore, type RestorePlan } from './export/r
 import { listSegments } from './export/store-catalog.ts'
 import { checkIsQuiet, quarantineUnfinished } from './export/take-over.ts'
 import type { WebHdfsTransport } from './export/webhdfs-client.ts'
+import { noteSetBack } from './http/set-back.ts'
 import { appendAgain } from './restore-append.ts'
 import { readFolder, readStore, type FolderSide, type StoreSide } from './restore-sides.ts'
 import { takeDataFolder } from './storage/data-folder.ts'
@@ -120,8 +121,10 @@ async function finish(system: System, { config, zstd, print }: Restoring, marker
   for (const { topic, partition, batches, refused } of appended) {
     print(`${topic}-${partition}: ${batches} batches that only the old log held were appended again${refused === 0 ? '' : `, ${refused} were not: their streams are further, or do not reach them`}`)
   }
+  // Streams that only the lost folder knew, nobody here can speak for.
+  await noteSetBack(system, config.dataDirectory, system.clock.nowMs())
   await endRestore(system.fs, config.dataDirectory)
-  print(`restored. What was replaced is in ${config.dataDirectory} and its topics folder, under names that end in .aside${marker.number}; remove it when you miss nothing`)
+  print(`restored. What was replaced is in ${config.dataDirectory} and the topics and export folders in it, under names that end in .aside${marker.number}; remove it when you miss nothing`)
   print('start the collector; agents send what neither this folder nor the store has')
 }
 

@@ -27,7 +27,9 @@ const MARKER_BYTES_MAX = 64 * 1024 * 1024
 const SCAN_STEP_BYTES = 1024 * 1024
 const FIRST_SNAPSHOT = 1
 const STREAMS = 'streams'
-const EXPORT = 'export'
+const JOURNAL = 'export/journal'
+/** In which names are switched; '' is the data folder itself. */
+const FOLDERS = ['', '/topics', '/export'] as const
 
 export interface RestoredFolder {
   readonly clusterId: string
@@ -74,6 +76,7 @@ export async function readRestoreMarker(fs: FileSystem, dataDir: string): Promis
 
 /** On return the restore is decided: it goes on after a crash. */
 export async function prepareRestore(fs: FileSystem, dataDir: string, folder: RestoredFolder, rescues: readonly Rescue[]): Promise<RestoreMarker> {
+  await fs.makeDirectory(`${dataDir}/export`)
   await clearRestored(fs, dataDir)
   const names = await writeRestored(fs, dataDir, folder)
   const marker: RestoreMarker = { version: 1, number: await freeNumber(fs, dataDir), names, rescues: [...rescues] }
@@ -92,12 +95,9 @@ async function writeRestored(fs: FileSystem, dataDir: string, folder: RestoredFo
   const streams = pathOf(STREAMS)
   await fs.makeDirectory(streams)
   await writeSnapshot(fs, streams, { number: FIRST_SNAPSHOT, ...folder.snapshot })
-  const exported = pathOf(EXPORT)
-  await fs.makeDirectory(exported)
-  await replaceFile(fs, { directory: exported, name: 'journal', pieces: folder.journal })
+  await writeSynced(fs, pathOf(JOURNAL), [...folder.journal])
   await writeFolderFacts(fs, pathOf(COLLECTOR_FILE_NAME), folder)
-  await fs.syncDirectory(`${dataDir}/topics`)
-  await fs.syncDirectory(dataDir)
+  for (const each of FOLDERS) await fs.syncDirectory(`${dataDir}${each}`)
   return names
 }
 
@@ -117,7 +117,7 @@ async function writeEmptyPartition(fs: FileSystem, directory: string, begin: Off
 
 /** What a restore left that did not come as far as its marker. */
 async function clearRestored(fs: FileSystem, dataDir: string): Promise<void> {
-  for (const folder of [dataDir, `${dataDir}/topics`]) {
+  for (const folder of FOLDERS.map((each) => `${dataDir}${each}`)) {
     for (const { name, kind } of await fs.list(folder)) {
       if (!name.endsWith(RESTORED_SUFFIX)) continue
       const path = `${folder}/${name}`
@@ -132,7 +132,7 @@ async function clearRestored(fs: FileSystem, dataDir: string): Promise<void> {
 
 async function freeNumber(fs: FileSystem, dataDir: string): Promise<number> {
   let number = 0
-  for (const folder of [dataDir, `${dataDir}/topics`]) {
+  for (const folder of FOLDERS.map((each) => `${dataDir}${each}`)) {
     for (const { name } of await fs.list(folder)) number = Math.max(number, parseSetAsideName(name)?.number ?? 0)
   }
   return number + 1
@@ -151,8 +151,7 @@ export async function switchRestored(fs: FileSystem, dataDir: string, marker: Re
     }
     await fs.rename(`${path}${RESTORED_SUFFIX}`, path)
   }
-  await fs.syncDirectory(`${dataDir}/topics`)
-  await fs.syncDirectory(dataDir)
+  for (const each of FOLDERS) await fs.syncDirectory(`${dataDir}${each}`)
 }
 
 function parentOf(path: string): string {
