@@ -88,6 +88,11 @@ export class LiveRig {
     this.reader = await TailReader.open(this.collector.url, TOPIC, this.counter)
   }
 
+  /** Throws when the reader saw its tail end: latencies and losses would not be those of the product. */
+  checkReader(): void {
+    this.reader?.check()
+  }
+
   async close(): Promise<void> {
     this.reader?.close()
     this.load.close()

@@ -9,6 +9,8 @@ const ATTEMPTS_MAX = 200
 
 export class TailReader {
   private readonly request: ClientRequest
+  private isClosed = false
+  private brokenBy: string | undefined
 
   private constructor(request: ClientRequest) {
     this.request = request
@@ -33,14 +35,26 @@ export class TailReader {
           return
         }
         answer.on('data', (piece: Buffer) => counter.feed(piece))
-        answer.on('error', () => request.destroy())
-        resolve(new TailReader(request))
+        const reader = new TailReader(request)
+        answer.on('error', (error) => reader.noteBreak(error.message))
+        answer.on('close', () => reader.noteBreak('the answer ended'))
+        resolve(reader)
       })
       request.on('error', reject)
     })
   }
 
+  /** Throws when the collector ended the tail by itself: what was not seen then may well be stored. */
+  check(): void {
+    if (this.brokenBy !== undefined) throw new Error(`the reader lost its tail: ${this.brokenBy}`)
+  }
+
+  private noteBreak(message: string): void {
+    if (!this.isClosed) this.brokenBy ??= message
+  }
+
   close(): void {
+    this.isClosed = true
     this.request.on('error', () => this.request.destroyed)
     this.request.destroy()
   }

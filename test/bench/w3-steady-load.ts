@@ -79,6 +79,7 @@ async function runOurs(folder: string, options: BenchOptions): Promise<Figures> 
     const setup = { load, seconds: options.seconds, agentPid: agent.pid, receiverPid: collector.program.pid, counter, readable, acked, wireBytes: () => Promise.resolve(rig.wireBytes) }
     const measured = await measureLoad(setup)
     const singles = await measureSingles(setup)
+    rig.checkReader()
     return { ...loadFigures(measured, setup), ...singles, 'bytes on disk per line': (await logBytes(rig.data)) / load.next, ...lossFigures(rig) }
   } finally {
     await rig.close()

@@ -62,6 +62,7 @@ async function measure(folder: string, options: BenchOptions, idleCount: number)
     const measured = await measureLoad(setup)
     const fresh = await measureEach(rig, { name: 'first line of a new file → readable', count: PROBES, restMs: PROBE_REST_MS, write: (turn) => load.writeElsewhere(join(folderOf(idle, turn) ?? active, `new-${turn}.log`)) })
     const woken = idleCount === 0 ? {} : await measureEach(rig, { name: 'line in an idle file → readable', count: PROBES, restMs: PROBE_REST_MS, write: (turn) => load.writeElsewhere(idle[(turn * 487) % idle.length] ?? '') })
+    rig.checkReader()
     const { 'bytes on the wire per line': _, ...figures } = loadFigures(measured, setup)
     return { 'all idle files found and stored s': found, 'agent cores when idle': resting.cpuSeconds / options.seconds, ...figures, ...fresh, ...woken, ...lossFigures(rig) }
   } finally {

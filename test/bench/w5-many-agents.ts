@@ -8,15 +8,17 @@ import { logBytes, startCollector } from './collector-process.ts'
 import { Latencies } from './latencies.ts'
 import { accessLines } from './lines.ts'
 import { Load } from './load.ts'
-import { arrival, loadFigures, lossFigures, measureLoad } from './measured-load.ts'
+import { loadFigures, lossFigures, measureLoad } from './measured-load.ts'
 import { since, type Cost } from './process-cost.ts'
-import { inTemporaryFolder, ownProgram, Program } from './programs.ts'
+import { inTemporaryFolder, ownProgram, Program, until } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
 import { TailReader } from './tail-reader.ts'
 import type { BenchOptions, Figures, Workload } from './workload.ts'
 
 const SPARE_SECONDS = 90
 const TOPIC = 'bench'
+/** Fifty processes that start at once on two cores take a while. */
+const START_MS_MAX = 180_000
 
 export const manyAgents: Workload = {
   title: 'many agents on one collector',
@@ -52,8 +54,7 @@ async function measure(folder: string, options: BenchOptions, agents: number): P
   try {
     for (let at = 0; at < agents; at += 1) load.write(at, 1)
     const reader = await TailReader.open(collector.url, TOPIC, counter)
-    // Every agent has said hello and delivered.
-    await arrival({ load, counter, readable })
+    await until('every agent has delivered its first line', async () => Promise.resolve(counter.distinct >= agents), START_MS_MAX)
     const before = await costs(programs)
     const first = programs[0]
     if (first === undefined) throw new Error('no agent')
@@ -61,6 +62,7 @@ async function measure(folder: string, options: BenchOptions, agents: number): P
     const linesBefore = load.next
     const measured = await measureLoad(setup)
     const after = await costs(programs)
+    reader.check()
     reader.close()
     const figures = loadFigures(measured, setup)
     const agentCpu = after.reduce((sum, cost, at) => sum + since(before[at] ?? cost, cost).cpuSeconds, 0)
