@@ -6,13 +6,15 @@ import { isUtf8 } from 'node:buffer'
 import { ByteWriter, ParquetWriter as FileWriter } from 'hyparquet-writer'
 import type { Zstd } from '../../../shared/zstd.ts'
 import { lineLevel } from './line-level.ts'
+import { storedFrame } from './stored-frame.ts'
 import type { RowSource, RowWriter, TableRow } from './table-row.ts'
 
 const ROW_GROUP_BYTES = 8 * 1024 * 1024
 /** Of what one row costs beside its line. */
 const ROW_BYTES = 128
 const ZSTD_LEVEL = 3
-/** A page is compressed in one call, and zstd-codec takes 3 MiB. */
+/** A page is compressed in one call, and zstd-codec takes 3 MiB. Only a page with a line of more than a MiB is over this. */
+const COMPRESSED_PAGE_BYTES_MAX = 2 * 1024 * 1024
 const DICTIONARY_BYTES_MAX = 1024 * 1024
 
 const text = { type: 'BYTE_ARRAY', converted_type: 'UTF8', logical_type: { type: 'STRING' } } as const
@@ -65,7 +67,7 @@ export class ParquetWriter implements RowWriter {
       writer: this.bytes,
       schema,
       codec: 'ZSTD',
-      compressors: { ZSTD: (page) => zstd.compressSync(page, ZSTD_LEVEL) },
+      compressors: { ZSTD: (page) => (page.length > COMPRESSED_PAGE_BYTES_MAX ? storedFrame(page) : zstd.compressSync(page, ZSTD_LEVEL)) },
       kvMetadata: [{ key: 'tailrace.topic', value: options.topic }, { key: 'tailrace.partition', value: String(options.partition) }],
       createdBy: 'tailrace',
     })

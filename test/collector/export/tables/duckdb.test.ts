@@ -4,7 +4,7 @@
  */
 import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,8 +14,10 @@ import { tableDdl } from '../../../../collector/cli/exports-ddl.ts'
 import { createExporter } from '../../../../collector/export/exporter.ts'
 import { createFileStore } from '../../../../collector/export/file-store.ts'
 import { createInProcessEncoder } from '../../../../collector/export/tables/encoder-host.ts'
+import { TableEncoder } from '../../../../collector/export/tables/table-encoder.ts'
 import { nodeFileSystem } from '../../../../shared/node/file-system.ts'
-import { loadZstd } from '../../../../shared/zstd.ts'
+import { NO_PRODUCER, RecordsBuilder, sealBatch } from '../../../../shared/record-batch.ts'
+import { loadZstd, type Zstd } from '../../../../shared/zstd.ts'
 import { simulate } from '../../../sim-system.ts'
 import { SealedSegments } from '../sealed-segments.ts'
 import { HOUR, MINUTE, START_MS } from './table-rig.ts'
@@ -82,6 +84,32 @@ test.each(['jsonl', 'parquet'] as const)('DuckDB reads from %s tables exactly th
   db.closeSync()
   if (format === 'jsonl') expect(await gunzippedLines(root)).toBe(lines.length)
 })
+
+test('a line as large as a batch can be is read back, also where zstd is the one in WebAssembly', { timeout: 60_000 }, async () => {
+  const zstd = await loadZstd({ codec: 'zstd-codec' })
+  // Each of its bytes becomes a replacement character of three: no page of it fits into the codec.
+  const line = Buffer.alloc(1_900_000, 0xff)
+  const batch = plainLine(zstd, line)
+  for (const format of ['jsonl', 'parquet'] as const) {
+    const encoder = new TableEncoder({ topic: 'big', partition: 0, format, scannedOffset: 0, hourLimit: 0, dueHourLimit: null }, zstd)
+    const pieces = [encoder.add({ batches: batch, lastAppendMs: null }), encoder.finish()].flatMap((output) => output.pieces)
+    const root = join(folder, `big-${format}`)
+    const hour = join(root, 'tables/big/dt=2026-01-01/hour=00')
+    await mkdir(hour, { recursive: true })
+    await writeFile(join(hour, format === 'jsonl' ? 'big.jsonl.gz' : 'big.parquet'), Buffer.concat(pieces.map(({ bytes }) => bytes)))
+    const db = await (await DuckDBInstance.create()).connect()
+    await db.run(tableDdl('duckdb', { topic: 'big', format, store: `file://${root}` }))
+    expect(await read(db, 'SELECT octet_length(from_base64("messageB64"))::INTEGER, length(message)::INTEGER FROM big')).toEqual([[line.length, line.length]])
+    db.closeSync()
+  }
+})
+
+function plainLine(zstd: Zstd, line: Buffer): Buffer {
+  const builder = new RecordsBuilder({ capacity: line.length + 100, key: Buffer.alloc(0), sourceHeaderBytes: 0 })
+  builder.append(line, { start: 0, end: line.length, mark: 'newline', timestampMs: START_MS })
+  const section = builder.finish(undefined)
+  return sealBatch(section, [zstd.compressSync(section.raw, 1)], NO_PRODUCER)
+}
 
 async function gunzippedLines(root: string): Promise<number> {
   let count = 0
