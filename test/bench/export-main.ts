@@ -161,6 +161,7 @@ async function startWithJournal(cluster: HdfsCluster, folder: string): Promise<v
   const segments = 10_000
   const data = join(folder, 'many')
   const first = await startCollector(data, ['--partitions', '1'])
+  const { cpuSeconds: emptyCpuSeconds } = await costOf(first.child.pid ?? 0)
   for (let post = 0; post < segments / LINES_PER_POST; post += 1) await postLines(first.url, 'app')
   await stop(first)
   const sha256 = '0'.repeat(64)
@@ -172,8 +173,9 @@ async function startWithJournal(cluster: HdfsCluster, folder: string): Promise<v
   const began = performance.now()
   const collector = await startCollector(data, ['--partitions', '1', '--hdfs', `${gate.url}/many`, '--hdfs-user', user])
   const seconds = (performance.now() - began) / 1000
+  const { cpuSeconds } = await costOf(collector.child.pid ?? 0)
   const { exports } = (await (await fetch(`${collector.url}/v1/exports`)).json()) as { exports: { exportedOffset: number }[] }
-  print(`${segments} segments in the journal: ready after ${seconds.toFixed(2)} s, from the start of the process; exported offset ${exports[0]?.exportedOffset ?? 'none'}`)
+  print(`${segments} segments in the journal: ready after ${seconds.toFixed(2)} s, from the start of the process, with ${cpuSeconds.toFixed(1)} CPU s (an empty folder: ${emptyCpuSeconds.toFixed(1)}); exported offset ${exports[0]?.exportedOffset ?? 'none'}`)
   print(`  directories listed: ${[...new Set(gate.listed)].join(' ')}`)
   await stop(collector)
   await gate.close()

@@ -131,7 +131,11 @@ describe.skipIf(reason !== undefined)('a collector that is killed while it expor
       })
     }
     const collector = await startCollector({ data, args: exporting })
-    const answer = await fetch(`${collector.url}/v1/exports`, { method: 'POST' })
+    // Until the store has answered the first time this is refused.
+    const answer = await until('all is exported', async () => {
+      const response = await fetch(`${collector.url}/v1/exports`, { method: 'POST' })
+      return response.ok ? response : undefined
+    })
     const { exports } = v.parse(exportsResponseSchema, await answer.json())
     expect(exports).toMatchObject([{ state: 'idle', lagSegments: 0, exportedOffset: 24_000, logEndOffset: 24_000 }])
     await collector.kill('SIGTERM')
