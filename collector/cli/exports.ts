@@ -71,7 +71,7 @@ function partitionColumns(input: CommandInput, exports: readonly ExportInfo[]): 
   const zone = { utc: input.flag('utc') }
   const tables: Array<Column<ExportInfo>> = [
     { title: 'TABLES', cell: ({ tables: at }) => (at === undefined ? '' : `${at.publishedOffset} ${at.format}, ${at.state}`) },
-    { title: 'HOURS UNTIL', cell: ({ tables: at }) => (at?.completeUntilMs == null ? '' : humanTime(at.completeUntilMs, zone)) },
+    { title: 'HOURS UNTIL', cell: ({ tables: at }) => (typeof at?.completeUntilMs === 'number' ? humanTime(at.completeUntilMs, zone) : '') },
   ]
   return [
     { title: 'TOPIC', cell: ({ topic, partition }) => `${topic}-${partition}` },
@@ -83,7 +83,7 @@ function partitionColumns(input: CommandInput, exports: readonly ExportInfo[]): 
     { title: 'STATE', cell: ({ state }) => state },
     { title: 'CHECK', cell: checkSummary },
     ...(exports.some((each) => each.tables !== undefined) ? tables : []),
-    { title: 'REASON', cell: (each) => [each.reason, each.tables?.reason].filter((reason) => reason != null).join('; ') },
+    { title: 'REASON', cell: (each) => [each.reason, each.tables?.reason].filter((reason) => typeof reason === 'string').join('; ') },
   ]
 }
 

@@ -26,9 +26,12 @@ const info: ExportInfo = {
   tables: { format: 'parquet', publishedOffset: 7, completeUntilMs: Date.UTC(2026, 0, 1, 10), state: 'parked', reason: 'quota' },
 }
 
+const { tables: _tables, ...plainInfo } = info
+const plain: ExportInfo = { ...plainInfo, topic: 'plain' }
+
 test('exports shows how far the tables are, and prints their statements', async () => {
   const http = new FakeCollector(await loadZstd())
-  http.exports = [info, { ...info, partition: 1 }, { ...info, topic: 'plain', tables: undefined } as never]
+  http.exports = [info, { ...info, partition: 1 }, plain]
   const shown = await cli(['exports', '--utc'], { http })
   expect(shown.stdout).toContain('7 parquet, parked')
   expect(shown.stdout).toContain('2026-01-01T10:00:00.000Z')
