@@ -66,6 +66,8 @@ export class Ledger {
   readonly told = new Map<string, Told>()
   /** Batches that were acknowledged, by `partition/offset`. */
   readonly acks = new Map<string, Ack>()
+  /** By stream, the highest position that was ever told, whatever happened to the log since. */
+  readonly heard = new Map<string, number>()
   private readonly zstd: Zstd
   private readonly trace: Trace
   private readonly incarnations: () => Iterable<Incarnation>
@@ -85,6 +87,7 @@ export class Ledger {
   hear(stream: string, position: number, how: string): void {
     // Position 0 is what is said of a stream that nobody knows.
     if (position === 0) return
+    this.heard.set(stream, Math.max(position, this.heard.get(stream) ?? 0))
     const before = this.told.get(stream)
     if (before === undefined || before.position < position) this.told.set(stream, { position, how })
   }

@@ -93,6 +93,13 @@ export class SimAgent {
     })
   }
 
+  /** How far it takes its streams for stored. */
+  *beliefs(): Iterable<{ readonly id: string; readonly position: number }> {
+    for (const { cursor } of this.agent?.registry.files ?? []) {
+      if (cursor !== undefined) yield { id: cursor.stream.identity.idHex, position: cursor.stream.settled.position }
+    }
+  }
+
   /** What it believes of each file, for a trace. */
   describe(): void {
     for (const file of this.agent?.registry.files ?? []) {

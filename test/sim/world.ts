@@ -7,6 +7,7 @@ import { decodeSourceHeader } from '../../shared/source-header.ts'
 import { batchesResponseSchema, decodeEnvelope, decodeFrames, helloResponseSchema, parseJson, paths } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import { SimFileSystem } from '../sim-fs.ts'
+import { checkBegin, checkBeliefs } from './agent-check.ts'
 import { Auditor, TOPIC, type Audited } from './auditor.ts'
 import { Dice } from './dice.ts'
 import { checkExports, STORE_ROOT } from './export-check.ts'
@@ -68,7 +69,7 @@ export class World implements NetworkObserver {
     this.network = new SimNetwork({ scheduler, trace, dice: this.dice('network'), observer: this })
     this.network.state.delayMs = this.has('slow network') ? 120 : 3
     this.disk = new SimFileSystem({ nowMs: () => Math.floor(scheduler.nowMs + this.wall.offsetMs) })
-    this.auditor = new Auditor({ ledger: this.ledger, trace })
+    this.auditor = new Auditor({ ledger: this.ledger, trace, isSetBack: () => this.setBack !== undefined })
     this.collector = new SimCollector({
       scheduler, trace, zstd, network: this.network, wall: this.wall, disk: this.disk, dice: this.dice('collector'), auditor: this.auditor,
       syncMs: () => (this.has('slow disk') ? 60 : 6),
@@ -135,17 +136,25 @@ export class World implements NetworkObserver {
   private noteSent(exchange: Exchange): void {
     const streams = this.sentBatches.get(exchange.agentLife) ?? new Map<string, SentBatch[]>()
     this.sentBatches.set(exchange.agentLife, streams)
+    const { disk, agent } = this.senderOf(exchange)
     for (const { envelope, batch } of decodeFrames(exchange.body)) {
       const source = decodeSourceHeader(decodeEnvelope(envelope).sourceHeader)
       const id = source.streamId.toString('hex')
       this.trace.note(exchange.agentLife, `sends ${id.slice(0, 8)} ${source.start}-${source.end}`)
       const sent = streams.get(id) ?? []
+      if (sent.length === 0) checkBegin({ disk, source, trace: this.trace })
       streams.set(id, sent)
       sent.push({ atMs: this.scheduler.nowMs, end: source.end, batch })
     }
+    checkBeliefs({ agent, ledger: this.ledger, trace: this.trace })
     const { setBack } = this
-    const host = exchange.agentLife.replace(/^agent-|\/.*$/g, '')
-    if (setBack?.greeted.has(exchange.agentLife) === true && !setBack.caughtUpMs.has(host)) setBack.caughtUpMs.set(host, this.scheduler.nowMs)
+    if (setBack?.greeted.has(exchange.agentLife) === true && !setBack.caughtUpMs.has(disk.name)) setBack.caughtUpMs.set(disk.name, this.scheduler.nowMs)
+  }
+
+  private senderOf({ agentLife }: Exchange): Host {
+    const host = this.hosts.find(({ agent }) => agentLife.startsWith(`${agent.name}/`))
+    if (host === undefined) throw new Error(`nobody is called ${agentLife}`)
+    return host
   }
 
   // What the network hears.
