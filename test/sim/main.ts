@@ -1,8 +1,10 @@
 /**
  * `npm run sim -- --seeds 1000`: many seeds on all cores. `--seed N` runs one; `--trace` prints what happened; a seed
- * that fails is made smaller (fault kinds off, less time) and printed with the one command that replays it.
+ * that fails is made smaller (fault kinds off, less time) and printed with the one command that replays it. `--json FILE`
+ * writes how many passed and failed.
  */
 import { fork } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -33,7 +35,7 @@ async function main(): Promise<number> {
     options: {
       seeds: { type: 'string' }, from: { type: 'string', default: '1' }, seed: { type: 'string' }, without: { type: 'string' }, only: { type: 'string' },
       ms: { type: 'string' }, trace: { type: 'boolean', default: false }, 'no-shrink': { type: 'boolean', default: false },
-      worker: { type: 'string' }, step: { type: 'string', default: '1' },
+      json: { type: 'string' }, worker: { type: 'string' }, step: { type: 'string', default: '1' },
     },
   })
   const narrowing = {
@@ -43,7 +45,7 @@ async function main(): Promise<number> {
   }
   if (values.worker !== undefined) return work({ from: Number(values.worker), to: Number(values.seeds), step: Number(values.step), narrowing })
   if (values.seed !== undefined) return one({ seed: Number(values.seed), ...narrowing }, { isTraced: values.trace, isShrunk: !values['no-shrink'] })
-  return many({ from: Number(values.from), count: Number(values.seeds ?? '100'), passed: process.argv.slice(2) })
+  return many({ from: Number(values.from), count: Number(values.seeds ?? '100'), passed: process.argv.slice(2), json: values.json })
 }
 
 function kindsOf(text: string): Kind[] {
@@ -99,7 +101,7 @@ async function work(range: { from: number; to: number; step: number; narrowing: 
   return 0
 }
 
-async function many({ from, count, passed }: { from: number; count: number; passed: readonly string[] }): Promise<number> {
+async function many({ from, count, passed, json }: { from: number; count: number; passed: readonly string[]; json: string | undefined }): Promise<number> {
   const startMs = clock.monotonicMs()
   const all: Told[] = []
   const step = availableParallelism()
@@ -117,6 +119,9 @@ async function many({ from, count, passed }: { from: number; count: number; pass
   const codes = await Promise.all(workers)
   summarize(all, { count, seconds: (clock.monotonicMs() - startMs) / 1000 })
   const failed = all.filter(({ violations }) => violations.length > 0).sort((a, b) => a.seed - b.seed)
+  // A seed of which nothing was heard has not passed.
+  const counts = { passed: all.length - failed.length, failed: count - all.length + failed.length }
+  if (json !== undefined) await writeFile(json, JSON.stringify(counts))
   const [first] = failed
   if (first !== undefined) await explain({ seed: first.seed })
   for (const { seed } of failed.slice(1, FAILURES_SHOWN)) say(`replay: npm run sim -- --seed ${seed}`)
