@@ -30,7 +30,13 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'a batch is acknowledged before its sync',
     only: disk,
-    changes: [{ file: 'collector/storage/disk.ts', from: '    await handle.datasync()\n', to: '    void handle.datasync().catch(() => undefined)\n    await Promise.resolve()\n' }],
+    changes: [
+      {
+        file: 'collector/storage/partition-log.ts',
+        from: '    await syncData(file, `${this.topic}-${this.partition}`)\n',
+        to: '    void syncData(file, `${this.topic}-${this.partition}`).catch(() => undefined)\n',
+      },
+    ],
   },
   {
     name: 'the directory of a new segment is not synced',
