@@ -151,7 +151,7 @@ class SegmentExporter implements Exporter {
   private refuse(error: AppError): void {
     this.standing = { kind: 'refused', error }
     this.system.log.error('export refused: the store and this disk do not agree', { error: error.message, hint: error.hint })
-    this.alarmList.raise('refused', { code: error.code, message: error.hint === undefined ? error.message : `${error.message}. ${error.hint}` })
+    this.alarmList.raise('refused', { code: error.code, message: error.hint === undefined ? error.message : `${error.message}; ${error.hint}` })
   }
 
   refusal(): AppError | undefined {
