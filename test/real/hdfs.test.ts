@@ -21,6 +21,7 @@ import { loadZstd, type Zstd } from '../../shared/zstd.ts'
 import { describeExport } from '../collector/export/export-contract.ts'
 import { describeReadBack } from '../collector/export/read-back-contract.ts'
 import { codeOf, describeRemoteStore, patterned, piecewise, sha256 } from '../collector/export/remote-store-contract.ts'
+import { startCollector as startProcess, temporaryFolder, until } from '../e2e/processes.ts'
 import { expectExported, exportAll, openStore, startExporting, system, type Exporting, type Strike } from './exporting.ts'
 import { HdfsCluster } from './hdfs-cluster.ts'
 import { reasonToSkip } from './java.ts'
@@ -114,6 +115,24 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
     expect(got.digest('hex')).toBe(sent.digest('hex'))
     await reader.close()
     await rm(folder, { recursive: true, force: true })
+  })
+
+  test("Hadoop's own shell reads each line of the tables once", async () => {
+    const folder = await temporaryFolder()
+    const collector = await startProcess({ data: join(folder.path, 'data'), args: ['--partitions', '2', '--hdfs', cluster.url('/tables-text'), '--hdfs-user', user.userName, '--tables', 'jsonl', '--log-level', 'warn'] })
+    const sent: string[] = []
+    for (let post = 0; post < 10; post += 1) {
+      const lines = Array.from({ length: 500 }, (_each, line) => `${post} ${line} naïve "quoted" ${system.random.bytes(20).toString('hex')}`)
+      sent.push(...lines)
+      const { status } = await fetch(`${collector.url}/v1/topics/app/lines`, { method: 'POST', body: `${lines.join('\n')}\n` })
+      expect(status).toBe(200)
+    }
+    // Until the store has answered the first time this is refused.
+    await until('all is exported', async () => (await fetch(`${collector.url}/v1/exports`, { method: 'POST' })).ok)
+    await collector.kill('SIGTERM')
+    const rows = (await cluster.shell('-text', '/tables-text/tables/app/dt=*/hour=*/*.jsonl.gz')).trimEnd().split('\n').map((row) => JSON.parse(row) as { message: string })
+    expect(rows.map(({ message }) => message).toSorted()).toEqual(sent.toSorted())
+    await folder.remove()
   })
 
   async function addSegments(made: Exporting): Promise<void> {
