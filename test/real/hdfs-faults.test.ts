@@ -65,8 +65,8 @@ class Relay {
   }
 }
 
-async function addSegments({ segments }: Exporting): Promise<void> {
-  for (let count = 0; count < 3; count += 1) await segments.add('app', 0, { batches: 40, linesEach: 2000 })
+async function addSegments({ segments }: Exporting, segmentsMade = 3): Promise<void> {
+  for (let count = 0; count < segmentsMade; count += 1) await segments.add('app', 0, { batches: 40, linesEach: 2000 })
 }
 
 describe.skipIf(reason !== undefined)('on a real HDFS', () => {
@@ -79,7 +79,7 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
 
   async function exporting(options: Partial<ExportingOptions>): Promise<Exporting> {
     const made = await startExporting(cluster, { zstd, store: user, ...options })
-    await addSegments(made)
+    await addSegments(made, 2)
     await made.exporter.start()
     return made
   }
