@@ -4,6 +4,7 @@ import { compareRatios } from './bench/compare.ts'
 import { accessLines, jsonLines } from './bench/lines.ts'
 import { parseCommandLine } from './bench/options.ts'
 import { ratiosOf, type Results } from './bench/results.ts'
+import { parsePeers } from './bench/peers-file.ts'
 import { SequenceCounter } from './bench/sequence-counter.ts'
 import { median, percentile, spread } from './bench/statistics.ts'
 
@@ -99,5 +100,26 @@ describe('the command line', () => {
     expect(parseCommandLine(['--bytes', '16MiB']).options.bytes).toBe(16 * 1024 * 1024)
     expect(() => parseCommandLine(['--bytes', 'much'])).toThrow('--bytes much')
     expect(() => parseCommandLine(['--runs', '0'])).toThrow('--runs 0')
+  })
+})
+
+describe('the file of further peers', () => {
+  test('gives a section for each peer', () => {
+    const peers = parsePeers('# a comment\n[one]\nagent = a -x {logs}\nsink = http\n\n[two words]\nversion = b --version\nagent=b\nreceiver = c {port} {output}\n')
+    expect(peers.map(({ name, values }) => [name, Object.fromEntries(values)])).toEqual([
+      ['one', { agent: 'a -x {logs}', sink: 'http' }],
+      ['two words', { version: 'b --version', agent: 'b', receiver: 'c {port} {output}' }],
+    ])
+  })
+
+  test.each([
+    ['agent = a', 'line 1'],
+    ['[one]\nagents = a', 'line 2'],
+    ['[one]\nsink = http', 'peer one has no agent'],
+    ['[one]\nagent = a', 'either sink or receiver'],
+    ['[one]\nagent = a\nsink = http\nreceiver = b', 'either sink or receiver'],
+    ['[one]\nagent = a\nsink = udp', 'neither http nor tcp'],
+  ])('is refused when it is wrong: %j', (text, message) => {
+    expect(() => parsePeers(text)).toThrow(message)
   })
 })

@@ -92,15 +92,21 @@ export async function shipPeer(folder: string, files: readonly WrittenFile[], pe
   const wire = await loopbackBytes()
   const counter = new SequenceCounter(lines)
   const running = await startPeer(peer, { folder, logs, logsFolder, output })
+  let isDone = false
+  // A peer may end by itself when it has sent all: what it cost until then counts.
+  const watching = watchCost(running.agent.pid, () => running.agent.isRunning && !isDone)
   try {
     const startedMs = performance.now()
     const { lastMs, bytes: diskBytes } = await followFile({ path: output, counter, everyMs: FOLLOW_MS, isDone: () => counter.isComplete || performance.now() - startedMs > PEER_MS_MAX, quietMsMax: QUIET_MS })
     if (counter.distinct === 0) throw new Error(`nothing arrived: ${running.agent.said} ${running.receiver.said}`)
     if (!counter.isComplete && lastMs - startedMs > PEER_MS_MAX - QUIET_MS) throw new Error(`${counter.distinct} of ${lines} lines in ${PEER_MS_MAX / 1000} s, and more were coming`)
-    const agent = await running.agent.cost()
+    isDone = true
+    const agent = await watching
     const receiver = await running.receiver.cost()
     return { lines, bytes, seconds: (lastMs - startedMs) / 1000, agent, receiver, wireBytes: (await loopbackBytes()) - wire, diskBytes, lost: counter.lost, doubled: counter.doubled + counter.unknown }
   } finally {
+    isDone = true
+    await watching
     await stopPeer(running)
   }
 }
