@@ -29,7 +29,7 @@ workloads: W1 W2 W3 W4 W5 W6 W7 W8 W9; none or "all" runs all of them
   --idle-files N        idle files of W4 (default 10000)
   --agents N            agents of W5 (default 50)
   --no-peers            tailrace alone
-  --peers FILE          further peers, as test/README.md describes
+  --peers FILE          further peers, as test/bench/README.md describes
   --syslog-ng-root DIR  where Debian's syslog-ng-core was unpacked (default /)
   --loghub DIR          folder of loghub's *.log (default: shared/data/loghub beside the project)
   --agent-arg ARG       one more argument for every agent, such as --agent-arg=--compress=fast; may be repeated
