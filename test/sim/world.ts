@@ -4,7 +4,9 @@
  */
 import type { CollectorConfig } from '../../collector/config.ts'
 import { decodeSourceHeader } from '../../shared/source-header.ts'
-import { batchesResponseSchema, decodeEnvelope, decodeFrames, helloResponseSchema, parseJson, paths } from '../../shared/wire.ts'
+import {
+  batchesResponseSchema, decodeEnvelope, decodeFrames, helloResponseSchema, lookupResponseSchema, parseJson, paths, type HelloResponse,
+} from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
 import { SimFileSystem } from '../sim-fs.ts'
 import { checkBegin, checkBeliefs } from './agent-check.ts'
@@ -171,9 +173,16 @@ export class World implements NetworkObserver {
     if (exchange.path === paths.batches) this.heardResults(body)
     if (exchange.path === paths.hello) {
       this.setBack?.greeted.add(exchange.agentLife)
-      for (const { id, position } of parseJson(helloResponseSchema, body.toString(), 'hello').streams) this.ledger.hear(id, position, 'hello')
-      this.said('told')
+      this.heardStreams(parseJson(helloResponseSchema, body.toString(), 'hello').streams, 'hello')
     }
+    if (exchange.path === paths.lookup) {
+      for (const { streams } of parseJson(lookupResponseSchema, body.toString(), 'lookup').files) this.heardStreams(streams, 'lookup')
+    }
+  }
+
+  private heardStreams(streams: HelloResponse['streams'], how: string): void {
+    for (const { id, position } of streams) this.ledger.hear(id, position, how)
+    this.said('told')
   }
 
   private said(what: 'acknowledged' | 'told'): void {
