@@ -53,6 +53,8 @@ export interface PartitionWalk {
   readonly streams: ReadonlyMap<string, WalkedStream>
   /** Batches of other streams are skipped. */
   readonly onlyStreams: boolean
+  /** Offsets [from, to) that a restore passed over: no record has them. */
+  readonly voids: readonly { readonly from: number; readonly to: number }[]
 }
 
 export interface WalkedPartition {
@@ -99,7 +101,7 @@ export async function walkPartition(walk: PartitionWalk, tools: WalkTools): Prom
         if (only === undefined && baseOffset > page.logStartOffset) walked.problems.add(offsetProblem(page.logStartOffset, baseOffset))
       }
       // A single stream's batches do not follow each other; there its own chain tells of holes.
-      else if (only === undefined && baseOffset !== expected) walked.problems.add(offsetProblem(expected, baseOffset))
+      else if (only === undefined && !isVoid(walk, { from: expected, to: baseOffset })) walked.problems.add(offsetProblem(expected, baseOffset))
       expected = lastOffset + 1
       if (producers?.has(batch.header.producerId) === false) continue
       await judgeBatch(batch, { walk, walked, tools, tails })
@@ -107,8 +109,14 @@ export async function walkPartition(walk: PartitionWalk, tools: WalkTools): Prom
     await tools.onProgress(walked)
   }
   const end = expected ?? Math.min(walked.logStartOffset, walk.endOffset)
-  if (only === undefined && end < walk.endOffset) walked.problems.add(offsetProblem(end, walk.endOffset))
+  if (only === undefined && !isVoid(walk, { from: end, to: walk.endOffset })) walked.problems.add(offsetProblem(end, walk.endOffset))
   return walked
+}
+
+/** Whether nothing is missing from `from` on; `to` below it is an overlap. */
+function isVoid({ voids }: PartitionWalk, { from, to }: { from: number; to: number }): boolean {
+  const behind = voids.find((each) => each.from <= from && from < each.to)
+  return from === to || (behind !== undefined && behind.to >= to && to > from)
 }
 
 /** The batch header's producer id tells the stream without opening the batch. */

@@ -114,13 +114,17 @@ async function verifyPartition(job: Job, verifying: Verifying): Promise<void> {
   const exports = verifying.exports.find(({ topic, partition }) => topic === job.topic && partition === job.partition)
   const streams = new Map<string, WalkedStream>()
   for (const info of job.streams) streams.set(info.id, beginStream(info, await sourceOf(info, verifying)))
-  const walk = { topic: job.topic, partition: job.partition, endOffset: job.endOffset, streams, onlyStreams: isPartial }
+  const walk = { topic: job.topic, partition: job.partition, endOffset: job.endOffset, streams, onlyStreams: isPartial, voids: voidsOf(exports) }
   const walked = await walkPartition(walk, { ...tools, onProgress: (at) => report.progress(job, at) })
   // Behind the walk: much damage is only met by reading.
   const damages = (await damagesOf(tools.client)).filter(({ topic, partition }) => topic === job.topic && partition === job.partition)
   for (const stream of streams.values()) await report.add(judgeStream({ stream, walked, exports, damages, setBack: verifying.setBack }))
   const lostStreams = isPartial ? [] : await lostStreamsOf(walked, tools.client)
   await report.add(judgePartition({ ...job, walked, exports: isPartial ? undefined : exports, lostStreams, damages: isPartial ? [] : damagesBeside(damages, job.streams) }))
+}
+
+function voidsOf(exports: ExportInfo | undefined): { from: number; to: number }[] {
+  return (exports?.segments ?? []).filter(({ state }) => state === 'void').map(({ baseOffset, nextOffset }) => ({ from: baseOffset, to: nextOffset }))
 }
 
 async function setBackOf(client: CollectorClient): Promise<SetBack> {

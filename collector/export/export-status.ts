@@ -70,8 +70,9 @@ function describeSegments(partition: PartitionExport): ExportInfo['segments'] {
   const exported = partition.exported()
   const listed = inOffsetOrder(exported).map(({ key, progress }) => {
     const log = progress.kind === 'encoded' || progress.kind === 'recorded' ? progress.files.find((file) => file.kind === 'log') : undefined
-    const state = progress.kind === 'recorded' && progress.isChecked ? 'checked' : progress.kind
-    return { baseOffset: key.baseOffset, nextOffset: key.nextOffset, state, sizeBytes: log?.lengthBytes ?? 0, sha256: log?.sha256 ?? null, name: segmentName(key) }
+    const isVoid = progress.kind === 'skipped' && progress.isVoid
+    const state = progress.kind === 'recorded' && progress.isChecked ? 'checked' : isVoid ? 'void' : progress.kind
+    return { baseOffset: key.baseOffset, nextOffset: key.nextOffset, state, sizeBytes: log?.lengthBytes ?? 0, sha256: log?.sha256 ?? null, name: isVoid ? null : segmentName(key) }
   })
   const pending = partition
     .sealed()

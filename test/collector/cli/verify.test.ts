@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { patchBatch } from '../../../shared/record-batch.ts'
+import { toOffset } from '../../../shared/types.ts'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
 import type { ExportInfo } from '../../../shared/wire.ts'
 import { plainBatch, sealedBatch, type SealedBatch } from '../../sealed-batch.ts'
@@ -298,4 +300,21 @@ describe('a log that was set back', () => {
     expect(run.stdout.match(/DIFFERS .*this-machine:\/var\/log\/new\.log/g)).toHaveLength(1)
     expect(run.stdout).toContain('bytes 0 to 77 are missing')
   })
+})
+
+test('offsets that a restore passed over are not missing, those of a skipped segment are', async () => {
+  const it = await world()
+  const last = it.http.log('app').at(-1)
+  it.http.log('app').pop()
+  if (last !== undefined) {
+    patchBatch(last.bytes, { baseOffset: toOffset(7), leaderEpoch: 2 })
+    it.http.log('app').push({ ...last, baseOffset: 7, lastOffset: 7 })
+  }
+  const gap = { baseOffset: 2, nextOffset: 7, sizeBytes: 0, sha256: null, name: null }
+  it.http.exports = [{ ...exported(), exportedOffset: 8, logEndOffset: 8, segments: [{ ...gap, state: 'void' }] }]
+  expect((await rows(it)).partition).toMatchObject({ verdict: 'ok', problems: [] })
+  it.http.exports = [{ ...exported(), exportedOffset: 8, logEndOffset: 8, segments: [{ ...gap, state: 'skipped' }] }]
+  const { code, partition } = await rows(it)
+  expect(code).toBe(1)
+  expect(partition?.problems).toEqual(['log: offsets 2 to 7 are missing'])
 })
