@@ -15,6 +15,7 @@ import { AppError } from './errors.ts'
 export const WINDOW_BYTES_MAX = 8 * 1024 * 1024
 const WINDOW_LOG_MAX = 23
 const MAGIC = 0xfd2fb528
+const BLOCK_LOG_MAX = 17
 const BLOCK_BYTES_MAX = 128 * 1024
 /** Below this the thread pool costs more than it saves (measured: 64 KiB is break-even). */
 const POOL_BYTES_MIN = 64 * 1024
@@ -145,7 +146,8 @@ function firstBlockFrame(frame: Uint8Array, parsed: ZstdFrame): Buffer {
   const out = Buffer.allocUnsafe(6 + block.length)
   out.writeUInt32LE(MAGIC, 0)
   out.writeUInt8(0, 4) // no content size, no checksum, window descriptor follows
-  out.writeUInt8((WINDOW_LOG_MAX - 10) << 3, 5)
+  // No larger than a block may be: a decoder takes a window's memory for each frame.
+  out.writeUInt8((BLOCK_LOG_MAX - 10) << 3, 5)
   out.set(block, 6)
   out.writeUInt8(out.readUInt8(6) | 1, 6) // it is the last block now
   return out
