@@ -166,9 +166,10 @@ async function startWithJournal(cluster: HdfsCluster, folder: string): Promise<v
   await stop(first)
   const sha256 = '0'.repeat(64)
   const files = segmentFileKinds.map((kind) => ({ kind, lengthBytes: 1, sha256 }))
+  const boot: JournalRecord = { type: 'boot', boot: 1, nonce: 'bench' }
   const frames = Array.from({ length: segments }, (_each, index): JournalRecord => ({ type: 'finished', topic: 'app', partition: 0, baseOffset: toOffset(index), nextOffset: toOffset(index + 1), epoch: 1, isChecked: true, maxTimestampMs: 0, files })).map(encodeFrame)
   await mkdir(join(data, 'export'), { recursive: true })
-  await writeFile(join(data, 'export/journal'), Buffer.concat(frames))
+  await writeFile(join(data, 'export/journal'), Buffer.concat([encodeFrame(boot), ...frames]))
   const gate = await NameNodeGate.open(new URL(cluster.url('')).origin)
   const began = performance.now()
   const collector = await startCollector(data, ['--partitions', '1', '--hdfs', `${gate.url}/many`, '--hdfs-user', user])
