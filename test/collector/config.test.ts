@@ -55,6 +55,8 @@ test('there is one export, with a folder, and retention keeps at least a segment
   expect(configOf('data: d\nexportTo: file:///x\nhdfs: http://nn:9870/y')).toContain('exportTo: there is one export')
   expect(configOf('data: d\nhdfs: http://nn:9870')).toContain('c.yaml:2: hdfs: ')
   expect(configOf('data: d\nexportTo: /x')).toContain('is not a URL')
+  expect(configOf('data: d\nhdfs: http://nn:9870/y\nhdfsAuth: kerberos\nhdfsTokenFile: /t')).toContain('hdfsTokenFile: is another way to authenticate')
+  expect(configOf('data: d\nhdfs: http://nn:9870/y\nhdfsAuth: kerberos')).toMatchObject({ export: { store: { auth: 'kerberos' } } })
   expect(configOf('data: d\nretentionBytes: 10MiB')).toContain('less than one segment')
   expect(configOf('data: d\nhdfs: http://nn:9870/x\nhdfsUser: tail\nhdfsDataNodes: {dn1: 10.0.0.1}')).toMatchObject({
     export: { url: 'http://nn:9870/x', parallel: 4, store: { mode: 'webhdfs', userName: 'tail', dataNodeHosts: { dn1: '10.0.0.1' } } },
