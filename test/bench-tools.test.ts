@@ -90,6 +90,7 @@ describe('the comparison with an earlier run', () => {
   test('takes ratios of figures of the same round', () => {
     const rounds = new Map([['a', [{ x: 10 }, { x: 30 }, { x: 8 }]], ['b', [{ x: 5 }, { x: 10 }, { x: 4 }]]])
     const spec = { name: 'a / b', of: { contestant: 'a', figure: 'x' }, to: { contestant: 'b', figure: 'x' }, better: 'higher' } as const
+    expect(ratiosOf([spec], new Map([['a', [{ x: 1 }, { x: 6 }, { x: 5 }]], ['b', [{ x: Infinity }, { x: 2 }, { x: 0 }]]]))).toEqual({ 'a / b': { better: 'higher', median: 3, rounds: [3] } })
     expect(ratiosOf([spec, { ...spec, name: 'gone', to: { contestant: 'c', figure: 'x' } }], rounds)).toEqual({ 'a / b': { better: 'higher', median: 2, rounds: [2, 3, 2] } })
   })
 })

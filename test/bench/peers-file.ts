@@ -3,10 +3,10 @@
  *
  * ```
  * # one section for each peer
- * [fluent-bit zstd]
- * version  = fluent-bit --version
- * agent    = fluent-bit -q -i tail -p path={logs} -p read_from_head=true -o http://127.0.0.1:{port}/ -p format=json_lines
- * sink     = http
+ * [curl]
+ * version = curl --version
+ * agent   = curl -s -o /dev/null -X POST -T {folder}/logs/access.log http://127.0.0.1:{port}/
+ * sink    = http
  * ```
  *
  * `agent` is required. `sink` is `http` (bodies of POST requests; gzip, deflate, br and zstd are understood) or `tcp`:

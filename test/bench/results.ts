@@ -38,6 +38,11 @@ function medians(rounds: readonly Figures[]): Record<string, number> {
   return Object.fromEntries(Object.keys(rounds[0] ?? {}).map((figure) => [figure, median(rounds.map((each) => each[figure] ?? Number.NaN))]))
 }
 
+/** NaN where a side was too small to be measured, such as a program that ended within one tick of the clock. */
+function quotient(of: number | undefined, to: number | undefined): number {
+  return of !== undefined && to !== undefined && Number.isFinite(of) && Number.isFinite(to) && to !== 0 ? of / to : Number.NaN
+}
+
 /** Ratios whose two sides were both measured; each of figures of the same round. */
 export function ratiosOf(specs: readonly RatioSpec[], rounds: Rounds): WorkloadResults['ratios'] {
   const found: WorkloadResults['ratios'] = {}
@@ -45,7 +50,7 @@ export function ratiosOf(specs: readonly RatioSpec[], rounds: Rounds): WorkloadR
     const above = rounds.get(of.contestant)
     const below = rounds.get(to.contestant)
     if (above === undefined || below === undefined) continue
-    const values = above.map((each, at) => (each[of.figure] ?? Number.NaN) / (below[at]?.[to.figure] ?? Number.NaN)).filter(Number.isFinite)
+    const values = above.map((each, at) => quotient(each[of.figure], below[at]?.[to.figure])).filter(Number.isFinite)
     if (values.length > 0) found[name] = { better, median: median(values), rounds: values }
   }
   return found
