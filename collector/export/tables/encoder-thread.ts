@@ -10,6 +10,9 @@ import type { EncoderHost, TableEncoding } from './encoder-host.ts'
 import type { EncodeJob, EncodeOutput } from './table-encoder.ts'
 import type { EncodeAnswer, EncodeRequest } from './table-worker.ts'
 
+/** Rows make much garbage and little of it lives: more room here is only memory that the process never gives back. */
+const YOUNG_MIB = 16
+
 interface Waiting {
   readonly resolve: (output: EncodeOutput) => void
   readonly reject: (error: AppError) => void
@@ -64,7 +67,7 @@ class EncoderThread {
   }
 
   private start(): Worker {
-    const worker = new Worker(this.options.entry, { name: 'tailrace-tables', stdin: false })
+    const worker = new Worker(this.options.entry, { name: 'tailrace-tables', stdin: false, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB } })
     worker.on('message', (answer: EncodeAnswer) => this.settle(worker, answer))
     worker.on('error', (error) => this.bury(worker, error.message))
     worker.on('exit', (code) => this.bury(worker, `exit code ${code}`))

@@ -11,7 +11,7 @@ import type { RowSource, RowWriter, TableRow } from './table-row.ts'
 
 const ROW_GROUP_BYTES = 8 * 1024 * 1024
 /** Of what one row costs beside its line. */
-const ROW_BYTES = 128
+const ROW_BYTES = 256
 const ZSTD_LEVEL = 3
 /** A page is compressed in one call, and zstd-codec takes 3 MiB. Only a page with a line of more than a MiB is over this. */
 const COMPRESSED_PAGE_BYTES_MAX = 2 * 1024 * 1024
