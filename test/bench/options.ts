@@ -23,7 +23,7 @@ workloads: W1 W2 W3 W4 W5 W6 W7 W8 W9; none or "all" runs all of them
   --bytes SIZE          source bytes of W1, W2, W9 (default 300MB)
   --query-bytes SIZE    source bytes of W8 (default 1GB)
   --sealed-bytes SIZE   sealed bytes of W6 (default 400MB)
-  --seconds N           how long load lasts in W3, W4, W5 (default 20)
+  --seconds N           how long load lasts in W3, W4, W5 (default 15)
   --away-seconds N      how long the collector is away in W7 (default 60)
   --rate N              lines a second in W3, W4, W5, W7 (default 10000)
   --idle-files N        idle files of W4 (default 10000)
@@ -44,7 +44,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     options: {
       runs: { type: 'string' }, json: { type: 'string' }, compare: { type: 'string' }, help: { type: 'boolean', default: false },
       bytes: { type: 'string', default: '300MB' }, 'query-bytes': { type: 'string', default: '1GB' }, 'sealed-bytes': { type: 'string', default: '400MB' },
-      seconds: { type: 'string', default: '20' }, 'away-seconds': { type: 'string', default: '60' }, rate: { type: 'string', default: '10000' },
+      seconds: { type: 'string', default: '15' }, 'away-seconds': { type: 'string', default: '60' }, rate: { type: 'string', default: '10000' },
       'idle-files': { type: 'string', default: '10000' }, agents: { type: 'string', default: '50' },
       'no-peers': { type: 'boolean', default: false }, peers: { type: 'string' }, 'syslog-ng-root': { type: 'string', default: '/' },
       loghub: { type: 'string', default: fileURLToPath(new URL('../../shared/data/loghub', import.meta.url)) },

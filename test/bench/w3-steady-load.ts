@@ -28,7 +28,7 @@ const FOLLOW_MS = 2
 
 export const steadyLoad: Workload = {
   title: 'a steady load into ten files',
-  runs: 3,
+  runs: 2,
   prepare: async (options) => {
     const inputs = await temporaryFolder()
     const sample = await writeLines(join(inputs.path, 'sample.log'), { bytes: 200 * options.linesPerSecond * options.seconds, make: accessLines() })
