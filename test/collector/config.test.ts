@@ -62,3 +62,9 @@ test('there is one export, with a folder, and retention keeps at least a segment
     export: { url: 'http://nn:9870/x', parallel: 4, store: { mode: 'webhdfs', userName: 'tail', dataNodeHosts: { dn1: '10.0.0.1' } } },
   })
 })
+
+test('tables come with an export, or are a mistake', () => {
+  expect(configOf('data: d\ntables: parquet')).toContain('tables: needs an export')
+  expect(configOf('data: d\nexportTo: file:///x')).not.toHaveProperty('export.tables')
+  expect(configOf('data: d\nexportTo: file:///x\ntables: jsonl\ntableLateness: 1h')).toMatchObject({ export: { tables: { format: 'jsonl', latenessMs: 3_600_000 } } })
+})
