@@ -21,6 +21,28 @@ export type SourceState =
   | { readonly kind: 'replaced' }
   | { readonly kind: 'unreadable'; readonly reason: string }
 
+/**
+ * The newest generation of each file. Contents change from one to the next even where the agent did not see it happen,
+ * and so did not say that the older one is superseded: after a restart behind a copytruncate.
+ */
+export class Generations {
+  private readonly newest = new Map<string, number>()
+
+  note(stream: StreamInfo): void {
+    const key = fileKeyOf(stream)
+    this.newest.set(key, Math.max(this.newest.get(key) ?? 0, stream.generation))
+  }
+
+  isNewest(stream: StreamInfo): boolean {
+    return stream.generation >= (this.newest.get(fileKeyOf(stream)) ?? 0)
+  }
+}
+
+/** With the path, so that a cloned machine's file stays a file of its own where it has another one. */
+function fileKeyOf({ topic, agentId, host, keyPath, inode, birthtimeNs }: StreamInfo): string {
+  return JSON.stringify([topic, agentId, host, keyPath, inode, birthtimeNs])
+}
+
 /** Where a stream's source is now. */
 export async function findSource(fs: FileSystem, stream: StreamInfo): Promise<SourceState> {
   if (stream.superseded) return { kind: 'replaced' }

@@ -13,7 +13,7 @@ import { humanBytes, humanCount } from './human.ts'
 import { Output } from './output.ts'
 import { beginStream, walkPartition, type WalkedPartition, type WalkedStream, type WalkTools } from './partition-walk.ts'
 import { Progress } from './progress.ts'
-import { findSource, SourceReader } from './source-compare.ts'
+import { Generations, findSource, SourceReader } from './source-compare.ts'
 import { globTest, streamTest } from './stream-selection.ts'
 import { putJson } from './table.ts'
 import { visibleText } from './terminal-text.ts'
@@ -63,7 +63,11 @@ async function runVerify(input: CommandInput, context: CliContext): Promise<numb
   // Streams first, watermarks after: so every position that is listed lies below the pinned ends.
   const isWanted = streamTest(input)
   const streams: StreamInfo[] = []
-  for await (const stream of client.streams()) if (isWanted(stream)) streams.push(stream)
+  const generations = new Generations()
+  for await (const stream of client.streams()) {
+    generations.note(stream)
+    if (isWanted(stream)) streams.push(stream)
+  }
   const jobs = planJobs(streams, { topics: await client.topics(), input, isPartial })
   const report = new Report(input, context)
   if (isPartial && streams.length === 0) {
@@ -75,7 +79,7 @@ async function runVerify(input: CommandInput, context: CliContext): Promise<numb
   const sources = new SourceReader(context.system.fs)
   try {
     const tools = { client, zstd: await context.loadZstd(), sources }
-    for (const job of jobs) await verifyPartition(job, { tools, report, exports, setBack, isPartial, input, context })
+    for (const job of jobs) await verifyPartition(job, { tools, report, exports, setBack, generations, isPartial, input, context })
     for (const told of isPartial ? [] : lostWhole(setBack, streams)) await report.add(judgeLostStream(told))
   } finally {
     await sources.close()
@@ -104,6 +108,7 @@ interface Verifying {
   readonly report: Report
   readonly exports: readonly ExportInfo[]
   readonly setBack: SetBack
+  readonly generations: Generations
   readonly isPartial: boolean
   readonly input: CommandInput
   readonly context: CliContext
@@ -151,9 +156,10 @@ async function damagesOf(client: CollectorClient): Promise<Damage[]> {
   }
 }
 
-async function sourceOf(info: StreamInfo, { input, context }: Verifying): ReturnType<typeof findSource> {
+async function sourceOf(info: StreamInfo, { input, context, generations }: Verifying): ReturnType<typeof findSource> {
   const here = input.text('localHost') ?? context.hostName
-  return info.host === here ? findSource(context.system.fs, info) : { kind: 'elsewhere' }
+  if (info.host !== here) return { kind: 'elsewhere' }
+  return generations.isNewest(info) ? findSource(context.system.fs, info) : { kind: 'replaced' }
 }
 
 /** Streams may have begun since the list was taken, so it is asked for again before one is called lost. */

@@ -202,6 +202,18 @@ describe('the source', () => {
     expect(stream?.source).toBe('gone')
   })
 
+  test('of an older generation that nobody superseded is not compared either', async () => {
+    const it = await world()
+    it.simulation.fs.putFile(PATH, Buffer.from('other content altogether\n'))
+    const [first] = it.http.streams.values()
+    if (first === undefined) throw new Error('no stream')
+    expect((await rows(it)).code).toBe(1)
+    it.http.streams.set('next', { ...first, id: 'f'.repeat(32), generation: first.generation + 1, position: 0, records: 0 })
+    const run = await cli(['verify', '--json', '--stream', first.id], it)
+    expect(JSON.parse(run.stdout)).toContainEqual(expect.objectContaining({ kind: 'stream', source: 'replaced' }))
+    expect(run.code).toBe(0)
+  })
+
   test('of a superseded generation is not compared with what replaced it', async () => {
     const it = await world()
     for (const stream of it.http.streams.values()) it.http.streams.set(stream.id, { ...stream, superseded: true })
