@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { parseArguments } from './arguments.ts'
 
 test('three minutes of faults when nothing is asked for', () => {
-  expect(parseArguments([])).toMatchObject({ kind: 'faults', minutes: 3, kills: undefined, seed: undefined, rate: 3000 })
+  expect(parseArguments([])).toMatchObject({ kind: 'faults', minutes: 3, kills: undefined, seed: undefined, rate: 2000 })
 })
 
 test('kills alone have no limit of minutes', () => {

@@ -20,7 +20,7 @@ What is run (one of them; three minutes when nothing is said):
 
 How:
   --seed S           what is written and which faults come in which order; drawn and printed otherwise
-  --rate N           lines per second of all writers together (default 3000)
+  --rate N           lines per second of all writers together (default 2000)
   --only TEXT        with --scenarios or --peers-table: those whose title holds TEXT
   --lying-disk       with --power-cuts: fsync does nothing, and the exit status is 0 when the cuts find that
   --json FILE        the figures of --minutes or --kills, for machines
@@ -74,7 +74,7 @@ export function parseArguments(args: readonly string[]): Parsed {
       minutes: numberOf('minutes', values.minutes, { most: MINUTES_MAX }) ?? (isLimited ? undefined : 3),
       kills: numberOf('kills', values.kills, { most: KILLS_MAX, isWhole: true }),
       cuts: numberOf('power-cuts', values['power-cuts'], { most: CUTS_MAX, isWhole: true }) ?? 0,
-      rate: numberOf('rate', values.rate, { most: RATE_MAX }) ?? 3000,
+      rate: numberOf('rate', values.rate, { most: RATE_MAX }) ?? 2000,
       only: values.only,
       json: values.json,
       isLying: values['lying-disk'],
