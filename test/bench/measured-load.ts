@@ -13,9 +13,9 @@ import type { Figures } from './workload.ts'
 const WARM_UP_MS = 3000
 /** All lines must have arrived this long after the last one was written. */
 const ARRIVAL_MS_MAX = 30_000
-const SINGLES = 10
-/** The linger of an agent has run out by then. */
-const IDLE_MS = 1000
+const SINGLES = 6
+/** By then the agent watches a folder again that was too busy to be watched (hot-directories.ts), and no linger runs. */
+const IDLE_MS = 3500
 
 export interface Arriving {
   readonly load: Load
