@@ -77,7 +77,7 @@ export async function shipOurs(folder: string, files: readonly WrittenFile[], op
       diskBytes: await logBytes(data), lost: counter.lost, doubled: counter.doubled + counter.unknown,
     }
   } finally {
-    await collector.program.stop()
+    await collector.program.stop('SIGTERM')
   }
 }
 

@@ -84,7 +84,7 @@ async function feed(folder: string, streams: Streams, options: BenchOptions): Pr
     }
   } finally {
     agent.destroy()
-    await collector.program.stop()
+    await collector.program.stop('SIGTERM')
   }
 }
 

@@ -63,7 +63,7 @@ export const queries: Workload = {
           for (const { run } of contestants) await run()
         },
         close: async () => {
-          await collector.program.stop()
+          await collector.program.stop('SIGTERM')
           await inputs.remove()
         },
       }
