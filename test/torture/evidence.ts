@@ -15,6 +15,9 @@ const FETCH_BYTES = 8 * 1024 * 1024
 const SETTLE_MS = 50_000
 /** Quiet after which it is worth to look whether all that can come has come. */
 const PLATEAU_MS = 8000
+/** A daemon that was just started takes seconds to ship its first byte on a busy machine. */
+const CAUGHT_UP_MS = 4000
+const CATCH_UP_MS = 30_000
 const CAT_STREAMS_MAX = 24
 const CAT_OTHERS_MAX = 12
 
@@ -40,6 +43,31 @@ export async function settle(rig: Rig, quietMs = SETTLE_MS): Promise<number | un
     await pause(250)
   }
   return undefined
+}
+
+/** While writers go on: until the lag has not become smaller for a while. What is lost under E1 stays in it for ever. */
+export async function catchUp(rig: Rig): Promise<void> {
+  const beganMs = performance.now()
+  let least = Number.POSITIVE_INFINITY
+  let leastAtMs = beganMs
+  while (performance.now() - beganMs < CATCH_UP_MS && performance.now() - leastAtMs < CAUGHT_UP_MS) {
+    const lag = rig.ledger.bytes - (await storedBytes(rig))
+    if (lag < least) {
+      least = lag
+      leastAtMs = performance.now()
+    }
+    await pause(250)
+  }
+}
+
+/** 0 while the collector does not answer. */
+async function storedBytes(rig: Rig): Promise<number> {
+  try {
+    return (await allStreams(rig)).reduce((sum, stream) => sum + stream.position, 0)
+  } catch {
+    // A collector that was just killed is on its way up: its lag is seen when it is there.
+    return 0
+  }
 }
 
 /** The verdict once all has come that can: what E1 excuses never does. */

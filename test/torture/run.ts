@@ -7,7 +7,7 @@ import { weaknesses } from './coverage.ts'
 import { allStreams, judgeCat, judgeExport, judgeVerify, settleAndJudge } from './evidence.ts'
 import { proxyFaults, type ProxyFault } from './faulty-proxy.ts'
 import type { Verdict } from './judge.ts'
-import { pause, waitUntil } from './machine.ts'
+import { waitUntil } from './machine.ts'
 import { makeMovedClock, type MovedClock } from './moved-clock.ts'
 import { Rig } from './rig.ts'
 import { Schedule } from './schedule.ts'
@@ -180,7 +180,7 @@ async function hurt(schedule: Schedule, loop: WriterLoop, { kills, minutes, say 
       say(`${Math.round((performance.now() - startMs) / 1000)} s: ${schedule.kills} kills`)
       nextReportMs += 30_000
     }
-    await pause(schedule.restMs())
+    await schedule.rest()
   }
 }
 

@@ -2,8 +2,8 @@
  * What goes wrong and when: a seeded choice of one fault after the other, each begun and ended here. Faults of single
  * requests are the proxy's; these are the ones that last.
  */
-import type { Daemon } from './machine.ts'
-import { pause } from './machine.ts'
+import { catchUp } from './evidence.ts'
+import { pause, type Daemon } from './machine.ts'
 import type { MovedClock } from './moved-clock.ts'
 import type { Rig } from './rig.ts'
 import type { SmallDisk } from './small-disk.ts'
@@ -23,8 +23,7 @@ interface Fault {
 }
 
 const HOUR_MS = 3_600_000
-const LONG_REST_EVERY = 20
-const LONG_REST_MS = 4000
+const LONG_REST_EVERY = 15
 
 export class Schedule {
   readonly counts = new Map<string, number>()
@@ -61,10 +60,14 @@ export class Schedule {
     return this.options.rig.agents.reduce((sum, agent) => sum + agent.kills, this.options.rig.collector.kills)
   }
 
-  /** Quiet between two faults; sometimes long enough that what waits can be shipped, as it is between real ones. */
-  restMs(): number {
+  /**
+   * Quiet between two faults; sometimes until what waits is shipped, as between real ones. How long that takes is the
+   * machine's: without it a slow one would measure how much the writers throw away unread.
+   */
+  async rest(): Promise<void> {
     this.rests += 1
-    return this.rests % LONG_REST_EVERY === 0 ? LONG_REST_MS : 100 + this.options.random() * 500
+    if (this.rests % LONG_REST_EVERY === 0) await catchUp(this.options.rig)
+    else await pause(100 + this.options.random() * 500)
   }
 
   /** One fault from its beginning to its end. */
