@@ -37,6 +37,8 @@ const CONNECT_TIMEOUT_MS = 10_000
 const PROGRESS_TIMEOUT_MS = 30_000
 /** Servers close idle connections after 5 s (Node's default) or later: a request must not meet that. */
 const IDLE_CONNECTION_MS = 4_000
+/** Of an answer, read before anybody asks for it. */
+const AHEAD_BYTES = 64 * 1024
 
 export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
   const { keepsConnections = true, connectionsPerOrigin = 8 } = options
@@ -102,7 +104,7 @@ function send(
     outgoing.once('response', (answer) => {
       exchange.isAnswered = true
       outgoing.setTimeout(request.bodyTimeoutMs ?? PROGRESS_TIMEOUT_MS)
-      resolve({ status: answer.statusCode ?? 0, headers: headersOf(answer), body: bodyOf(answer, exchange) })
+      resolve({ status: answer.statusCode ?? 0, headers: headersOf(answer), body: new AnswerBody(answer, exchange) })
     })
     outgoing.once('timeout', () => outgoing.destroy(new Error(exchange.isConnected ? 'nothing moved on the connection for too long' : 'no connection in time')))
     // Also after the answer: a broken pipe of a body that nobody wants any more must not become uncaught.
@@ -170,15 +172,63 @@ function headersOf(answer: http.IncomingMessage): ReadonlyMap<string, string> {
   return headers
 }
 
-async function* bodyOf(answer: http.IncomingMessage, exchange: Exchange): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const piece of answer) yield piece as Buffer
-  } catch (error) {
-    throw translate(error instanceof Error ? error : new Error(String(error)), exchange)
-  } finally {
-    answer.destroy()
+/**
+ * Reads ahead a little, so that a short answer whose body nobody wants ends all the same: node:http gives a connection
+ * back only when its answer was read to the end.
+ */
+class AnswerBody implements AsyncIterable<Uint8Array> {
+  private readonly answer: http.IncomingMessage
+  private readonly exchange: Exchange
+  private readonly pieces: Uint8Array[] = []
+  private aheadBytes = 0
+  private isEnded = false
+  private failure: AppError | undefined
+  private wake: () => void = () => undefined
+
+  constructor(answer: http.IncomingMessage, exchange: Exchange) {
+    this.answer = answer
+    this.exchange = exchange
+    answer.on('data', (piece: Buffer) => this.take(piece))
+    answer.once('end', () => this.end())
+    answer.on('error', (error) => this.fail(error))
+    answer.once('close', () => this.fail(new Error('the answer broke off')))
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) {
+        for (let piece = this.pieces.shift(); piece !== undefined; piece = this.pieces.shift()) {
+          this.aheadBytes -= piece.length
+          if (this.aheadBytes < AHEAD_BYTES) this.answer.resume()
+          yield piece
+        }
+        if (this.isEnded) return
+        if (this.failure !== undefined) throw this.failure
+        await new Promise<void>((resolve) => (this.wake = resolve))
+      }
+    } finally {
+      if (!this.isEnded) this.answer.destroy()
+    }
+  }
+
+  private take(piece: Buffer): void {
+    this.pieces.push(piece)
+    this.aheadBytes += piece.length
+    if (this.aheadBytes >= AHEAD_BYTES) this.answer.pause()
+    this.wake()
+  }
+
+  private end(): void {
+    this.isEnded = true
     // Answered before the body was sent: the connection is in the middle of it and is of no more use.
-    if (!exchange.outgoing.writableFinished) exchange.outgoing.destroy()
+    if (!this.exchange.outgoing.writableEnded) this.exchange.outgoing.destroy()
+    this.wake()
+  }
+
+  private fail(error: Error): void {
+    if (this.isEnded) return
+    this.failure ??= translate(error, this.exchange)
+    this.wake()
   }
 }
 

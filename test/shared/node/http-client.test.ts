@@ -24,6 +24,17 @@ function client(): ReturnType<typeof createHttpClient> {
   return made
 }
 
+/** Until a number has been the same in many turns of the loop. */
+function untilSteady(now: () => number): Promise<void> {
+  return new Promise((resolve) => {
+    const look = (before: number, turns: number): void => {
+      if (now() === before && turns === 0) resolve()
+      else setImmediate(look, now(), now() === before ? turns - 1 : 200)
+    }
+    look(now(), 200)
+  })
+}
+
 async function textOf(body: AsyncIterable<Uint8Array>): Promise<string> {
   const pieces: Uint8Array[] = []
   for await (const piece of body) pieces.push(piece)
@@ -110,4 +121,33 @@ test('a server that does not take the connection is given up in time, certainly 
   const made = createHttpClient({ connectTimeoutMs: 50 })
   cleanUps.push(() => made.close())
   await expect(made.request({ method: 'GET', url: 'http://192.0.2.1/' })).rejects.toMatchObject({ code: 'CANNOT_CONNECT' })
+})
+
+test('answers whose bodies nobody reads give their connections back', async () => {
+  const server = createServer((request, response) => request.resume().on('end', () => response.writeHead(307, { location: '/x' }).end(request.url === '/empty' ? undefined : 'a body')))
+  const url = await listen(server)
+  const made = createHttpClient({ connectionsPerOrigin: 1 })
+  cleanUps.push(() => made.close())
+  for (const path of ['/empty', '/short', '/empty', '/short']) expect((await made.request({ method: 'PUT', url: url + path })).status).toBe(307)
+})
+
+test('a body is read only as fast as it is wanted', async () => {
+  let sent = 0
+  const server = createServer((_request, response) => {
+    const piece = Buffer.alloc(65_536)
+    const more = (): void => {
+      do sent += piece.length
+      while (response.write(piece))
+      response.once('drain', more)
+    }
+    response.on('error', () => undefined)
+    more()
+  })
+  const url = await listen(server)
+  const { body } = await client().request({ method: 'GET', url })
+  const pieces = body[Symbol.asyncIterator]()
+  expect((await pieces.next()).done).toBe(false)
+  await untilSteady(() => sent)
+  expect(sent).toBeLessThan(64 * 1024 * 1024)
+  await pieces.return?.()
 })
