@@ -44,6 +44,7 @@ export class SimFileSystem implements FileSystem {
   inject: FaultInjector | undefined
   capacityBytes: number
   private disk: SimDisk
+  private isLying = false
   private readonly nowMs: () => number
   private nextInode = ROOT_INODE + 1
   /** Rises at each crash or kill: handles and locks of an earlier life are dead. */
@@ -85,6 +86,17 @@ export class SimFileSystem implements FileSystem {
     this.kill()
     this.disk.crash(options.seed === undefined ? dropAll : someSurvive(seededRandom(options.seed)))
     this.operations.length = 0
+    this.isLying = false
+  }
+
+  /** From now on a sync only says that it was done; what was there before is safe. Ends with `crash`, or with `lie(false)`, which makes all true. */
+  lie(isLying: boolean): void {
+    for (const [inode, node] of this.disk.inodes) this.record({ kind: node.kind === 'file' ? 'syncFile' : 'syncDirectory', inode })
+    this.isLying = isLying
+  }
+
+  get lies(): boolean {
+    return this.isLying
   }
 
   /** kill -9: nothing is lost yet, and nothing became durable. */
@@ -201,7 +213,8 @@ export class SimFileSystem implements FileSystem {
 
   async syncDirectory(path: string): Promise<void> {
     await this.enter({ kind: 'syncDirectory', path, bytes: 0 })
-    this.record({ kind: 'syncDirectory', inode: this.directoryAt(path, 'fsync').inode })
+    const { inode } = this.directoryAt(path, 'fsync')
+    if (!this.isLying) this.record({ kind: 'syncDirectory', inode })
   }
 
   async realPath(path: string): Promise<string> {
@@ -241,7 +254,7 @@ export class SimFileSystem implements FileSystem {
       const fault = this.inject?.({ kind: 'sync', path: file.path, bytes: 0 })
       await Promise.resolve()
       this.check(file)
-      if (fault === undefined || !('errno' in fault)) return this.record({ kind: 'syncFile', inode: file.inode })
+      if (fault === undefined || !('errno' in fault)) return this.isLying ? undefined : this.record({ kind: 'syncFile', inode: file.inode })
       file.hasFailedSync = true
       this.record({ kind: 'loseFile', inode: file.inode })
       throw errno(fault.errno, 'fdatasync', file.path)

@@ -1,6 +1,7 @@
 /** Who breaks things: each kind of fault that is on happens again and again, until the chaos is over; then all is mended. */
 import type { Dice } from './dice.ts'
 import type { Kind } from './kinds.ts'
+import type { LedgerSnapshot } from './ledger.ts'
 import type { World } from './world.ts'
 
 const HOUR_MS = 3_600_000
@@ -9,6 +10,7 @@ export class Director {
   private readonly world: World
   private readonly dice: Dice
   private isOver = false
+  private knownBeforeLies: LedgerSnapshot | undefined
 
   constructor(world: World) {
     this.world = world
@@ -30,6 +32,8 @@ export class Director {
     this.often('short writes', 1, () => this.shortWrite())
     this.often('failed sync', 2, () => this.failSync())
     if (this.world.has('set back')) this.world.scheduler.in(this.dice.between(1_500, plan.chaosMs / 2), () => this.keepBackup())
+    // One of the two: both set the log back, and each to a state of its own.
+    else if (this.world.has('lying sync')) this.world.scheduler.in(this.dice.between(1_500, plan.chaosMs / 2), () => this.beginToLie())
     if (this.world.has('clone')) this.world.scheduler.in(this.dice.between(1_000, Math.max(2_000, plan.chaosMs - 2_000)), () => this.clone())
   }
 
@@ -43,6 +47,7 @@ export class Director {
     world.diskTrouble.readErrors = 0
     world.disk.capacityBytes = Number.MAX_SAFE_INTEGER
     world.disk.inject = undefined
+    if (world.disk.lies) world.disk.lie(false)
     world.diskTrouble.until = world.scheduler.nowMs + 5_000
     for (const { writers } of world.hosts) for (const writer of writers) writer.stop()
     if (!world.collector.isRunning) world.collector.start()
@@ -85,7 +90,7 @@ export class Director {
   /** Now, or right after the next answer of a kind has left: what it told must have been synced by then. */
   private cutPower(): void {
     const { world } = this
-    const cut = (): void => this.breakCollector(() => world.collector.cutPower())
+    const cut = (): void => (world.disk.lies ? this.uncoverLies() : this.breakCollector(() => world.collector.cutPower()))
     const when = this.dice.pick(['now', 'acknowledged', 'told'] as const)
     if (when === 'now') cut()
     else world.afterAnswer = { when, call: () => world.scheduler.in(0, () => (this.isOver ? undefined : cut())) }
@@ -154,10 +159,38 @@ export class Director {
       world.trace.note('director', 'the collector is set back to its backup')
       world.collector.kill()
       world.disk.restoreFrom(backup)
-      world.ledger.setBack(known)
-      world.setBack = { greeted: new Set(), caughtUpMs: new Map() }
+      this.noteSetBack(known)
       this.restartIn(() => world.collector.start())
     })
+  }
+
+  private noteSetBack(known: LedgerSnapshot): void {
+    this.world.ledger.setBack(known)
+    this.world.setBack = { greeted: new Set(), caughtUpMs: new Map() }
+  }
+
+  /** The disk answers syncs and does nothing, until the power goes. */
+  private beginToLie(): void {
+    const { world } = this
+    if (this.isOver) return
+    world.trace.note('director', 'the disk begins to lie')
+    world.disk.lie(true)
+    this.knownBeforeLies = world.ledger.snapshot()
+    world.scheduler.in(this.dice.between(1_000, world.plan.chaosMs / 3), () => this.uncoverLies())
+  }
+
+  /**
+   * All that was written since is lost at once, as a cache without a battery loses it. A part of it may survive a real
+   * one; what is left then is damage, which `verify` finds and nothing can mend.
+   */
+  private uncoverLies(): void {
+    const { world, knownBeforeLies } = this
+    if (this.isOver || !world.disk.lies || knownBeforeLies === undefined) return
+    world.trace.note('director', 'the power goes, and what the disk lied about is lost')
+    world.collector.kill()
+    world.disk.crash()
+    this.noteSetBack(knownBeforeLies)
+    this.restartIn(() => world.collector.start())
   }
 
   private clone(): void {

@@ -12,7 +12,7 @@ export const kinds = [
   // The network.
   'lost messages', 'cut messages', 'late messages', 'crossed answers', 'slow network', 'outage',
   // The collector's disk.
-  'slow disk', 'disk full', 'short writes', 'failed sync', 'set back',
+  'slow disk', 'disk full', 'short writes', 'failed sync', 'set back', 'lying sync',
   // Its work.
   'small segments', 'export', 'retention', 'second host',
 ] as const
