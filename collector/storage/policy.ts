@@ -20,10 +20,18 @@ export interface RollParams {
 export function shouldRoll(params: RollParams): boolean {
   const { incoming, limits } = params
   if (params.sizeBytes === 0) return false
-  if (params.firstAppendMs !== undefined && params.nowMs - params.firstAppendMs >= limits.segmentAgeMs) return true
+  if (params.firstAppendMs !== undefined && isOverAge(params.firstAppendMs, params.nowMs, limits.segmentAgeMs)) return true
   if (incoming === undefined) return false
   if (params.sizeBytes + incoming.bytes > Math.min(limits.segmentBytes, SEGMENT_BYTES_LIMIT)) return true
   return incoming.lastOffset - params.baseOffset > RELATIVE_OFFSET_LIMIT
+}
+
+/**
+ * A first append in the future: the wall clock was put back, and nobody knows how old the segment is. Waiting until the
+ * clock is there again could hold a quiet topic's export up for days; a segment that is rolled early is only smaller.
+ */
+function isOverAge(firstAppendMs: number, nowMs: number, ageMs: number): boolean {
+  return nowMs < firstAppendMs || nowMs - firstAppendMs >= ageMs
 }
 
 export interface RetainedSegment {

@@ -122,7 +122,7 @@ describe('policy', () => {
     ['it is over age', { ...active, nowMs: 1100, incoming: undefined }, true],
     ['it is just not over age', { ...active, nowMs: 1099, incoming: undefined }, false],
     ['it is empty and over age', { ...active, sizeBytes: 0, firstAppendMs: undefined, nowMs: 9999, incoming: undefined }, false],
-    ['the clock went back', { ...active, nowMs: 0, incoming }, false],
+    ['its first append lies in the future', { ...active, nowMs: 0, incoming }, true],
     ['the relative offset would not fit 32 bits', { ...active, incoming: { bytes: 1, lastOffset: toOffset(2 ** 31) } }, true],
   ])('whether to roll when %s', (_name, params, expected) => {
     expect(shouldRoll(params)).toBe(expected)

@@ -49,6 +49,14 @@ describe('rolling', () => {
     expect(segmentsOf(rig)).toEqual([[0, 2, true], [2, 2, false]])
   })
 
+  test('a segment whose first append lies in the future is sealed, not held until the clock is there again', async () => {
+    const rig = await rigWith({})
+    await fill(rig, 2)
+    rig.sim.clock.stepWall(-48 * HOUR_MS)
+    await rig.store.maintain()
+    expect(segmentsOf(rig)).toEqual([[0, 2, true], [2, 2, false]])
+  })
+
   test('a segment keeps its age over a restart', async () => {
     const rig = await rigWith({})
     await fill(rig, 2)
