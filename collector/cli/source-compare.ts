@@ -48,8 +48,9 @@ export async function findSource(fs: FileSystem, stream: StreamInfo): Promise<So
   if (stream.superseded) return { kind: 'replaced' }
   try {
     const direct = await statIfSame(fs, stream.path, stream)
-    if (direct !== undefined) return { kind: 'present', path: stream.path, size: direct.size }
-    return await findSibling(fs, stream)
+    const found: SourceState = direct === undefined ? await findSibling(fs, stream) : { kind: 'present', path: stream.path, size: direct.size }
+    // Cut to nothing, as copytruncate does: there is nothing to compare, and what comes next is another generation.
+    return found.kind === 'present' && found.size === 0 && stream.position > 0 ? { kind: 'replaced' } : found
   } catch (error) {
     return { kind: 'unreadable', reason: errnoOf(error) ?? String(error) }
   }

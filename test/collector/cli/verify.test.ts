@@ -202,6 +202,14 @@ describe('the source', () => {
     expect(stream?.source).toBe('gone')
   })
 
+  test('that was cut to nothing is no difference: what comes next is another generation', async () => {
+    const it = await world()
+    it.simulation.fs.putFile(PATH, Buffer.alloc(0))
+    const { code, stream } = await rows(it)
+    expect(code).toBe(0)
+    expect(stream?.source).toBe('replaced')
+  })
+
   test('of an older generation that nobody superseded is not compared either', async () => {
     const it = await world()
     it.simulation.fs.putFile(PATH, Buffer.from('other content altogether\n'))
