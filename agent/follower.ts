@@ -21,14 +21,11 @@ import { rescue } from './rescue.ts'
 import type { Session } from './session.ts'
 import type { SourceFile } from './source-file.ts'
 import type { Stream } from './stream.ts'
+import { SweepPace } from './sweep-pace.ts'
 import { tend } from './tending.ts'
 import { sleepQuietly, Waker } from './waker.ts'
 import type { Watcher } from './watcher.ts'
 
-/** Sweeps between two that look at every file whatever the directories say. */
-const FULL_SWEEP_EVERY = 10
-/** Files written to within this time are looked at in each sweep. */
-const ACTIVE_MS = 60_000
 /** An event for an unknown name brings the sweep forward, but not more often than this. */
 const EVENT_SWEEP_MS = 50
 /** `--once` has somebody waiting. */
@@ -61,6 +58,7 @@ export class Follower {
   private isSweepWanted = true
   private lastSweepMs = Number.NEGATIVE_INFINITY
   private sweeps = 0
+  private readonly pace = new SweepPace()
   /** Wall clock, since birth times are held against it. */
   private startedMs = Number.POSITIVE_INFINITY
   private logEpoch: number | undefined
@@ -132,7 +130,7 @@ export class Follower {
     const { clock } = this.deps.system
     while (!signal.aborted) {
       this.coolDown()
-      const isDue = this.isSweepWanted || this.mustLookAtAll || this.sweeps % FULL_SWEEP_EVERY === 0 || (await this.deps.watcher.hasChanged())
+      const isDue = this.isSweepWanted || this.mustLookAtAll || this.pace.isFullSweepDue(clock.monotonicMs()) || (await this.deps.watcher.hasChanged())
       if (isDue) await this.sweep()
       this.sweeps += 1
       if (this.deps.session.state.kind !== 'connected') await this.rescueLost()
@@ -146,8 +144,10 @@ export class Follower {
   private async sweep(): Promise<void> {
     const { registry, reader, system } = this.deps
     this.isSweepWanted = false
+    const fromMs = system.clock.monotonicMs()
     const found = await this.deps.watcher.sweep()
     this.lastSweepMs = system.clock.monotonicMs()
+    this.pace.noteSweep({ fromMs, toMs: this.lastSweepMs, tickMs: this.tickMs })
     this.directories = found.directories
     this.watchDirectories()
     this.leftOut = found.leftOut
@@ -236,9 +236,10 @@ export class Follower {
   private async tendFiles(): Promise<void> {
     const { registry, system } = this.deps
     let lagBytes = 0
+    this.pace.beginTick()
     for (const file of registry.files) {
       const nowMs = system.clock.monotonicMs()
-      if (file.isDetached || nowMs - file.lastGrowthMs < ACTIVE_MS || file.partialBytes > 0) await this.look(file)
+      if (this.pace.isLookDue(file, nowMs) || file.isDetached || file.partialBytes > 0) await this.look(file)
       this.tendFile(file, nowMs)
       lagBytes += file.lagBytes
       file.behindSinceMs = file.lagBytes === 0 ? undefined : (file.behindSinceMs ?? nowMs)

@@ -1,0 +1,46 @@
+/**
+ * How often files are looked at when nothing was told of them. Looking costs a system call in the thread pool for each
+ * file, so with thousands of files it is spread out; events, where there are any, do not wait for it. Numbers only: the
+ * follower looks.
+ */
+
+/** Ticks between two sweeps that look at every file, whatever the directories say. */
+const FULL_SWEEP_EVERY = 10
+/** The part of the time that they may take: where a sweep takes long, the next one is further away, */
+const FULL_SWEEP_SHARE = 1 / 200
+/** but never further than this. */
+const FULL_SWEEP_MS_MAX = 60_000
+/** Files written to within this time are looked at between sweeps, too, */
+const ACTIVE_MS = 60_000
+/** so many of them in one tick at most: of more, each one in every second tick, or every third. */
+const LOOKS_MAX = 1000
+
+export class SweepPace {
+  private fullSweepAtMs = Number.NEGATIVE_INFINITY
+  private tick = 0
+  private active = 0
+  private turns = 1
+
+  isFullSweepDue(nowMs: number): boolean {
+    return nowMs >= this.fullSweepAtMs
+  }
+
+  /** All times monotonic. */
+  noteSweep(took: { fromMs: number; toMs: number; tickMs: number }): void {
+    const restMs = Math.min((took.toMs - took.fromMs) / FULL_SWEEP_SHARE, FULL_SWEEP_MS_MAX)
+    this.fullSweepAtMs = took.toMs + Math.max(restMs, FULL_SWEEP_EVERY * took.tickMs)
+  }
+
+  beginTick(): void {
+    this.tick += 1
+    this.turns = Math.max(1, Math.ceil(this.active / LOOKS_MAX))
+    this.active = 0
+  }
+
+  /** Asked once in a tick for each file, always in the same order. */
+  isLookDue(file: { readonly lastGrowthMs: number }, nowMs: number): boolean {
+    if (nowMs - file.lastGrowthMs >= ACTIVE_MS) return false
+    this.active += 1
+    return this.active % this.turns === this.tick % this.turns
+  }
+}

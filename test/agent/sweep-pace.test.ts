@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import { SweepPace } from '../../agent/sweep-pace.ts'
+
+const filesOf = (count: number): { lastGrowthMs: number }[] => Array.from({ length: count }, () => ({ lastGrowthMs: 0 }))
+
+function looksOf(pace: SweepPace, files: readonly { lastGrowthMs: number }[], nowMs: number): boolean[] {
+  pace.beginTick()
+  return files.map((file) => pace.isLookDue(file, nowMs))
+}
+
+test('a sweep of all files comes every ten ticks, seldomer where it takes long, and each minute at least', () => {
+  const pace = new SweepPace()
+  expect(pace.isFullSweepDue(0)).toBe(true)
+  const nextAfter = (tookMs: number): number => {
+    pace.noteSweep({ fromMs: 0, toMs: tookMs, tickMs: 1000 })
+    for (let nowMs = tookMs; ; nowMs += 500) if (pace.isFullSweepDue(nowMs)) return nowMs - tookMs
+  }
+  expect(nextAfter(0)).toBe(10_000)
+  expect(nextAfter(100)).toBe(20_000)
+  expect(nextAfter(5_000)).toBe(60_000)
+})
+
+test('files that grew in the last minute are looked at in each tick, no others', () => {
+  const pace = new SweepPace()
+  const files = [{ lastGrowthMs: 0 }, { lastGrowthMs: 50_000 }]
+  for (let tick = 0; tick < 3; tick += 1) expect(looksOf(pace, files, 60_000)).toEqual([false, true])
+})
+
+test('of many such files a part is looked at in each tick, and every one in turn', () => {
+  const pace = new SweepPace()
+  const files = filesOf(2500)
+  looksOf(pace, files, 1)
+  const seen = new Set<number>()
+  for (let tick = 0; tick < 3; tick += 1) {
+    const looks = looksOf(pace, files, 1)
+    expect(looks.filter(Boolean).length).toBeLessThanOrEqual(1000)
+    for (const [at, look] of looks.entries()) if (look) seen.add(at)
+  }
+  expect(seen.size).toBe(2500)
+})
