@@ -33,6 +33,8 @@ const ONCE_TICK_MS = 20
 /** Files that are looked at in every sweep while some directory is too busy to be watched. */
 const LOOK_AT_ALL_MAX = 2000
 const CLOSES_AT_A_TIME = 1000
+/** For a rotated file that was never opened and is not where it was found: one in each tick. */
+const SEARCHES_MAX = 3
 /** After a refusal for good: somebody has to put it right first. */
 const REFUSED_WAIT_MS = 10_000
 
@@ -272,6 +274,10 @@ export class Follower {
   private lookFailed(file: SourceFile, thrown: unknown): void {
     const { text, isGone } = describeReadError(thrown)
     this.deps.system.log.debug('a file could not be looked at', { path: file.path, reason: text, isGone })
+    // Rotation went on while the siblings were searched: what was found then bears the next name by now.
+    if (!isGone || !file.isDetached || file.handle !== undefined || file.searches >= SEARCHES_MAX) return
+    file.searches += 1
+    this.rescueDirectories.add(parentOf(file.path))
   }
 
   private tendFile(file: SourceFile, nowMs: number): void {

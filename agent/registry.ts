@@ -128,6 +128,7 @@ export class Registry {
     if (this.atPath(file.path, topic) === file) this.byPath.delete(`${topic} ${file.path}`)
     file.path = to.path
     file.openPath = to.openPath
+    file.searches = 0
     this.byPath.set(`${topic} ${file.path}`, file)
   }
 

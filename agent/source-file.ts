@@ -68,6 +68,8 @@ export class SourceFile {
   isListed: boolean
   /** Its name is gone or belongs to another file now. */
   isDetached: boolean
+  /** How often it was searched for since it was last found under a name. */
+  searches = 0
   pace: Pace
   /** Monotonic time of the last growth: quiet times count from here. */
   lastGrowthMs: number
