@@ -383,7 +383,7 @@ class SegmentExporter implements Exporter {
   private async drain(partition: PartitionExport): Promise<void> {
     for (let runs = 0; runs < RUNS_MAX && !this.stopping.signal.aborted; runs += 1) {
       await this.running.get(partition.name)
-      throwIfStuck(partition)
+      // What it met before is no answer to whoever asks now: while it is due it is tried.
       if (!partition.isDue()) {
         throwIfStuck(partition)
         return
