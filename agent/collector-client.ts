@@ -103,7 +103,10 @@ export class CollectorClient {
     const after = wanted.offset === undefined ? '' : `&offset=${wanted.offset}`
     const path = `${paths.streams}/${wanted.stream}/hashes?from=${wanted.from}${after}`
     try {
-      return parseAnswer(streamHashesResponseSchema, await this.ask({ method: 'GET', path, signal }), 'answer to hashes')
+      const answer = parseAnswer(streamHashesResponseSchema, await this.ask({ method: 'GET', path, signal }), 'answer to hashes')
+      // What is between us may answer twice, and the second answer meets the next question.
+      if (answer.stream !== wanted.stream || answer.from !== wanted.from) throw new AppError('UNKNOWN_OUTCOME', 'hashes of another stream came for an answer')
+      return answer
     } catch (error) {
       if (error instanceof AppError && error.code === 'NOT_FOUND') return undefined
       throw error

@@ -408,6 +408,9 @@ export type StreamsResponse = v.InferOutput<typeof streamsResponseSchema>
  * collector's disk still holds, in file order.
  */
 export const streamHashesResponseSchema = v.object({
+  /** The question, so that an answer to another one is not taken for this one's. */
+  stream: hex16,
+  from: count,
   ranges: v.array(v.object({ start: count, end: count, sourceHash: hex16 })),
   /** Ask again with `offset=next`, also where a page has no range; null on the last page. */
   next: v.nullable(count),

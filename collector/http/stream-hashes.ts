@@ -50,6 +50,8 @@ async function answerHashes(request: ServerRequest, context: RouteContext, { log
   }
   const first = ranges[0]?.start
   const response: StreamHashesResponse = {
+    stream: source.streamId.toString('hex'),
+    from,
     ranges,
     next: read.nextOffset > state.lastOffset ? null : read.nextOffset,
     reachesBackTo: offset === undefined && first !== undefined && first > from ? first : null,

@@ -74,6 +74,8 @@ export class FakeCollector implements HttpClient {
   isOld = false
   /** A build that tells no hashes of streams. */
   isWithoutHashes = false
+  /** Answers to questions for hashes that are given before the right ones. */
+  readonly crossedHashes: object[] = []
   /** Ranges before this position were dropped by retention. */
   hashesFrom = 0
   private readonly zstd: Zstd
@@ -127,7 +129,10 @@ export class FakeCollector implements HttpClient {
     if (stream === undefined) return answer(404, { error: { code: 'UNKNOWN_STREAM', message: 'no such stream', retryable: false } })
     const offset = Number(url.searchParams.get('offset') ?? 0)
     const page = stream.ranges.slice(offset, offset + 2).filter(({ start }) => start >= this.hashesFrom)
-    return answer(200, { ranges: page, next: offset + 2 < stream.ranges.length ? offset + 2 : null, reachesBackTo: null })
+    // An answer to another question first, as a proxy that answers twice makes it.
+    const crossed = this.crossedHashes.shift()
+    if (crossed !== undefined) return answer(200, crossed)
+    return answer(200, { stream: url.pathname.split('/')[3], from: Number(url.searchParams.get('from') ?? 0), ranges: page, next: offset + 2 < stream.ranges.length ? offset + 2 : null, reachesBackTo: null })
   }
 
   private json(path: string, body: JsonBody): unknown {

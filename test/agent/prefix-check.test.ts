@@ -57,6 +57,16 @@ test('a file whose middle differs behind a constant tail begins a generation tha
   await rig.stop()
 })
 
+test('hashes of another stream, answered by mistake, say nothing about this one', async () => {
+  const other = { stream: 'f'.repeat(32), from: 0, ranges: [{ start: 0, end: 5, sourceHash: '0'.repeat(32) }], next: null, reachesBackTo: null }
+  const rig = await restarted({ stored: content('same'), now: content('same'), prepare: (collector) => collector.crossedHashes.push(other) })
+  await rig.pass(120_000)
+  expect(rig.collector.crossedHashes).toEqual([])
+  expect(storedBytes(rig)).toEqual([[content('same'), false]])
+  expect(await checks(rig)).toContain('result="equal"} 1')
+  await rig.stop()
+})
+
 test('what is written while the check runs is in the new generation and in it alone', async () => {
   const rig = await restarted({ stored: content('old'), now: content('new') })
   for (let count = 0; count < 20; count += 1) {

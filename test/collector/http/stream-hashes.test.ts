@@ -48,7 +48,7 @@ test('a stream gives its ranges and their hashes in file order, and no other str
   const mine = chain(3)
   const others = chain(3, { inode: 9n })
   for (const [index, batch] of mine.entries()) await api.send([batch, ...others.slice(index, index + 1)])
-  expect(await page(api, pathOf(mine[0]))).toEqual({ ranges: rangesOf(mine), next: null, reachesBackTo: null })
+  expect(await page(api, pathOf(mine[0]))).toEqual({ stream: mine[0]?.source.streamId.toString('hex'), from: 0, ranges: rangesOf(mine), next: null, reachesBackTo: null })
 })
 
 test('what ends before the asked position is left out', async () => {
@@ -64,7 +64,7 @@ test('a stream whose first batches were dropped says where it begins now', async
   const mine = chain(3)
   await api.send(mine)
   const second = mine[1]?.source.start ?? 0
-  expect(await page(api, pathOf(mine[0]))).toEqual({ ranges: rangesOf(mine.slice(1)), next: null, reachesBackTo: second })
+  expect(await page(api, pathOf(mine[0]))).toEqual({ stream: mine[0]?.source.streamId.toString('hex'), from: 0, ranges: rangesOf(mine.slice(1)), next: null, reachesBackTo: second })
   expect((await page(api, pathOf(mine[0], `?from=${second}`))).reachesBackTo).toBeNull()
 })
 
