@@ -2,25 +2,15 @@
  * What a file's bytes say about its identity: hash of its head, hash of its tail at a position, both read from an open
  * handle with bounded I/O. Reads only; nothing is remembered here.
  */
+import { readFully } from '../shared/files.ts'
 import { headHash, NO_TAIL_HASH, tailHash } from '../shared/hashes.ts'
 import { HEAD_BYTES_MAX, TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { FileHandle } from '../shared/system.ts'
 
-/** Reads until `length` bytes or the end of the file; answers the bytes that are there. */
-export async function readFully(handle: FileHandle, target: Buffer, range: { position: number; length: number }): Promise<number> {
-  let done = 0
-  while (done < range.length) {
-    const count = await handle.read(target, { offset: done, length: range.length - done, position: range.position + done })
-    if (count === 0) break
-    done += count
-  }
-  return done
-}
-
 /** The first bytes of the file, at most 1 KiB. */
 export async function readHead(handle: FileHandle): Promise<Buffer> {
   const head = Buffer.alloc(HEAD_BYTES_MAX)
-  return head.subarray(0, await readFully(handle, head, { position: 0, length: HEAD_BYTES_MAX }))
+  return head.subarray(0, await readFully(handle, head, 0))
 }
 
 function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: Buffer }): boolean {
@@ -32,7 +22,7 @@ function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: B
 export async function readTailHash(handle: FileHandle, position: number, scratch: Buffer): Promise<Buffer | undefined> {
   if (position === 0) return NO_TAIL_HASH
   const length = Math.min(TAIL_BYTES_MAX, position)
-  const count = await readFully(handle, scratch, { position: position - length, length })
+  const count = await readFully(handle, scratch.subarray(0, length), position - length)
   return count < length ? undefined : tailHash(scratch.subarray(0, length))
 }
 

@@ -5,10 +5,11 @@
  * still untied before it is tied.
  */
 import { AppError } from '../shared/errors.ts'
+import { readFully } from '../shared/files.ts'
 import { headHash, NO_TAIL_HASH } from '../shared/hashes.ts'
 import { HEAD_BYTES_MAX, TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { Counter, FileHandle, System } from '../shared/system.ts'
-import { canAdopt, isPrefixOf, readFully, readHead, readTailHash } from './fingerprint.ts'
+import { canAdopt, isPrefixOf, readHead, readTailHash } from './fingerprint.ts'
 import type { Handles } from './handles.ts'
 import { decideIdentity, isSiblingPath, type Decision, type StreamFacts } from './identity.ts'
 import type { KnownStream } from './known-stream.ts'
@@ -358,7 +359,7 @@ function isSibling(stream: KnownStream, file: SourceFile): boolean {
 async function lastLineStart(probe: Probe): Promise<number> {
   const from = Math.max(0, probe.size - TAIL_BYTES_MAX)
   const tail = Buffer.alloc(probe.size - from)
-  const count = await readFully(probe.handle, tail, { position: from, length: tail.length })
+  const count = await readFully(probe.handle, tail, from)
   const newline = tail.subarray(0, count).lastIndexOf(0x0a)
   return newline < 0 ? probe.size : from + newline + 1
 }

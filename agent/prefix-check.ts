@@ -9,10 +9,10 @@
  */
 import { createHash } from 'node:crypto'
 import { AppError, BugError } from '../shared/errors.ts'
+import { readFully } from '../shared/files.ts'
 import { HASH_BYTES } from '../shared/source-header.ts'
 import type { Counter, System } from '../shared/system.ts'
 import type { StreamHashesResponse } from '../shared/wire.ts'
-import { readFully } from './fingerprint.ts'
 import type { Handles } from './handles.ts'
 import { describeReadError } from './read-error.ts'
 import type { Registry } from './registry.ts'
@@ -156,7 +156,7 @@ export class PrefixCheck {
     for (let at = start; at < end; at += piece.length) {
       if (!this.isTied(adoption)) return undefined
       const length = Math.min(piece.length, end - at)
-      const count = await readFully(await handles.of(adoption.file), piece, { position: at, length })
+      const count = await readFully(await handles.of(adoption.file), piece.subarray(0, length), at)
       if (count < length) return undefined
       hash.update(piece.subarray(0, length))
       this.bytes.add(length)

@@ -1,10 +1,27 @@
 /**
- * Small whole files through `FileSystem`: read with a cap, written so that a crash leaves the old contents or the new.
- * Not for logs and indexes.
+ * What `FileSystem` leaves to its callers: reads that come in pieces, and small whole files, read with a cap and written
+ * so that a crash leaves the old contents or the new. Whole files are not for logs and indexes.
  */
-import { dirname } from 'node:path'
 import { AppError } from './errors.ts'
-import type { FileSystem } from './system.ts'
+import type { FileHandle, FileSystem } from './system.ts'
+
+/** The folder that a path stands in; '.' for a bare name. */
+export function parentOf(path: string): string {
+  const slash = path.lastIndexOf('/')
+  if (slash < 0) return '.'
+  return slash === 0 ? '/' : path.slice(0, slash)
+}
+
+/** Fills `target` as far as the file goes; answers how many bytes that were. */
+export async function readFully(handle: Pick<FileHandle, 'read'>, target: Buffer, position: number): Promise<number> {
+  let filled = 0
+  while (filled < target.length) {
+    const count = await handle.read(target, { offset: filled, length: target.length - filled, position: position + filled })
+    if (count === 0) break
+    filled += count
+  }
+  return filled
+}
 
 /** Throws MESSAGE_TOO_LARGE for a longer file, and the platform's own errors. */
 export async function readWholeFile(fs: FileSystem, path: string, bytesMax: number): Promise<Buffer> {
@@ -13,13 +30,7 @@ export async function readWholeFile(fs: FileSystem, path: string, bytesMax: numb
     const { size } = await handle.stat()
     if (size > bytesMax) throw new AppError('MESSAGE_TOO_LARGE', `${path} has ${size} bytes, over ${bytesMax}`)
     const bytes = Buffer.alloc(size)
-    let at = 0
-    while (at < size) {
-      const count = await handle.read(bytes, { offset: at, length: size - at, position: at })
-      if (count === 0) break
-      at += count
-    }
-    return bytes.subarray(0, at)
+    return bytes.subarray(0, await readFully(handle, bytes, 0))
   } finally {
     await handle.close()
   }
@@ -42,5 +53,5 @@ export async function writeFileDurably(fs: FileSystem, path: string, bytes: Uint
     await handle.close()
   }
   await fs.rename(temporary, path)
-  await fs.syncDirectory(dirname(path))
+  await fs.syncDirectory(parentOf(path))
 }

@@ -3,9 +3,10 @@
  * name is always whole. Durable after `finish`.
  */
 import { errnoOf } from '../../shared/errors.ts'
+import { parentOf } from '../../shared/files.ts'
 import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import { ExitError, exitCodes } from './exit-codes.ts'
-import { directoryOf, writeFully } from './local-file.ts'
+import { writeFully } from './local-file.ts'
 
 const BLOCK_BYTES = 1024 * 1024
 
@@ -28,7 +29,7 @@ export async function openFileTarget(fs: FileSystem, path: string): Promise<File
         await handle.sync()
         await handle.close()
         await fs.rename(temporary, path)
-        await fs.syncDirectory(directoryOf(path))
+        await fs.syncDirectory(parentOf(path))
       }),
     discard: () =>
       guard(path, async () => {

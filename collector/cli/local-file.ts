@@ -1,5 +1,6 @@
 /** Small helpers on local files for the commands: read whole under a cap, write all of a buffer, replace atomically. */
 import { AppError, errnoOf } from '../../shared/errors.ts'
+import { parentOf, readFully } from '../../shared/files.ts'
 import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import { usageError } from './exit-codes.ts'
 
@@ -19,17 +20,6 @@ export async function readWholeFile(fs: FileSystem, path: string, bytesMax: numb
   } finally {
     await handle.close()
   }
-}
-
-/** Fills `target` from `position` on; fewer bytes only at the end of the file. */
-export async function readFully(handle: FileHandle, target: Buffer, position: number): Promise<number> {
-  let filled = 0
-  while (filled < target.length) {
-    const count = await handle.read(target, { offset: filled, length: target.length - filled, position: position + filled })
-    if (count === 0) break
-    filled += count
-  }
-  return filled
 }
 
 /** A short write without an error is how a full disk may look. */
@@ -53,11 +43,5 @@ export async function replaceFile(fs: FileSystem, path: string, content: Buffer)
     await handle.close()
   }
   await fs.rename(temporary, path)
-  await fs.syncDirectory(directoryOf(path))
-}
-
-export function directoryOf(path: string): string {
-  const slash = path.lastIndexOf('/')
-  if (slash < 0) return '.'
-  return slash === 0 ? '/' : path.slice(0, slash)
+  await fs.syncDirectory(parentOf(path))
 }

@@ -4,13 +4,13 @@
  */
 import * as v from 'valibot'
 import { AppError, toAppError } from '../../shared/errors.ts'
+import { parentOf } from '../../shared/files.ts'
 import type { FileHandle } from '../../shared/system.ts'
 import { checkTopicName, contentTypes, paths, type QueryRecord } from '../../shared/wire.ts'
 import type { CollectorClient } from './collector-client.ts'
 import type { CliContext } from './context.ts'
 import { ExitError, exitCodes, usageError } from './exit-codes.ts'
 import { BlockWriter, guard } from './file-target.ts'
-import { directoryOf } from './local-file.ts'
 import { Output } from './output.ts'
 import { valueOf } from './query-stream.ts'
 import { createRecordWriter, type FormatOptions } from './record-format.ts'
@@ -102,7 +102,7 @@ async function openFile(path: string, context: CliContext, resumeAt: number | un
     return guard(path, async () => {
       const handle = await context.system.fs.open(path, 'create')
       // A checkpoint must never count bytes of a file whose name a crash takes away.
-      await context.system.fs.syncDirectory(directoryOf(path))
+      await context.system.fs.syncDirectory(parentOf(path))
       return handle
     })
   }
@@ -114,7 +114,7 @@ async function openFile(path: string, context: CliContext, resumeAt: number | un
       throw new AppError('STORAGE_ERROR', `it has ${size} bytes, the checkpoint counts ${resumeAt}`)
     }
     await handle.truncate(resumeAt)
-    await context.system.fs.syncDirectory(directoryOf(path))
+    await context.system.fs.syncDirectory(parentOf(path))
     return handle
   })
 }

@@ -4,9 +4,9 @@
  * One stream at a time per SourceFile; at most `OPEN_MAX` files are open over all.
  */
 import { errnoOf } from '../../shared/errors.ts'
+import { parentOf, readFully } from '../../shared/files.ts'
 import type { FileHandle, FileStat, FileSystem } from '../../shared/system.ts'
 import type { StreamInfo } from '../../shared/wire.ts'
-import { directoryOf, readFully } from './local-file.ts'
 
 const OPEN_MAX = 64
 const SIBLINGS_MAX = 10_000
@@ -57,7 +57,7 @@ export async function findSource(fs: FileSystem, stream: StreamInfo): Promise<So
 }
 
 async function findSibling(fs: FileSystem, stream: StreamInfo): Promise<SourceState> {
-  const directory = directoryOf(stream.path)
+  const directory = parentOf(stream.path)
   if ((await fs.stat(directory, { followSymlinks: true }))?.kind !== 'directory') return { kind: 'gone' }
   const entries = await fs.list(directory)
   for (const entry of entries.slice(0, SIBLINGS_MAX)) {

@@ -8,8 +8,9 @@
  * process could take the name.
  */
 import { AppError, errnoOf } from '../../shared/errors.ts'
+import { parentOf } from '../../shared/files.ts'
 import type { FileSystem, FileStat } from '../../shared/system.ts'
-import { ensureDirectory, parentOf, readRange, writeAll } from './local-file.ts'
+import { ensureDirectory, readRange, writeAll } from './local-file.ts'
 import { matchesByReading, type ContentMatch, type ExpectedContent, type RemoteStat, type RemoteStore } from './remote-store.ts'
 
 /** `root`: absolute path; made on first use. */

@@ -3,6 +3,7 @@
  * a whole segment.
  */
 import { errnoOf, AppError } from '../../shared/errors.ts'
+import { parentOf } from '../../shared/files.ts'
 import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import type { ByteSource } from './remote-store.ts'
 
@@ -70,10 +71,4 @@ export async function ensureDirectory(fs: FileSystem, path: string): Promise<voi
     if (errnoOf(error) !== 'EEXIST') throw error
   }
   await fs.syncDirectory(parent)
-}
-
-export function parentOf(path: string): string {
-  const slash = path.lastIndexOf('/')
-  if (slash < 0) return '.'
-  return slash === 0 ? '/' : path.slice(0, slash)
 }

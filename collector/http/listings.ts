@@ -8,6 +8,7 @@ import {
 } from '../../shared/wire.ts'
 import type { ReadableLog, StreamState } from '../storage/topic-log.ts'
 import { readJson } from './conversation.ts'
+import { checkParameterNames } from './query-parameters.ts'
 import type { Route } from './router.ts'
 import { StreamPage } from './stream-info.ts'
 
@@ -53,7 +54,7 @@ interface StreamFilter {
 }
 
 function listStreams(request: ServerRequest, log: ReadableLog): ServerResponse {
-  checkParameters(request, streamParameters)
+  checkParameterNames(request.query, streamParameters)
   const get = (name: string): string | undefined => request.query.get(name) ?? undefined
   const filter = { host: get('host'), path: get('path'), topic: get('topic'), agent: get('agent'), id: get('id'), open: get('open') }
   const after = get('after')
@@ -87,7 +88,7 @@ function matches(state: StreamState, { host, path, topic, agent, open }: StreamF
 }
 
 async function listExports(request: ServerRequest, exports: ExportView | undefined): Promise<ServerResponse> {
-  checkParameters(request, new Set(['check']))
+  checkParameterNames(request.query, new Set(['check']))
   const check = request.query.get('check') ?? undefined
   if (check !== undefined && check !== 'length' && check !== 'deep') throw new AppError('BAD_REQUEST', 'check is length or deep')
   const list = exports === undefined ? [] : await exports.list({ check, signal: request.signal })
@@ -111,11 +112,4 @@ async function skipExport(request: ServerRequest, exports: ExportView | undefine
 async function exportNow(request: ServerRequest, exports: ExportView | undefined): Promise<ServerResponse> {
   await needExport(exports).exportNow()
   return listExports(request, exports)
-}
-
-/** A misspelt filter must not look like a filter that matched everything. */
-function checkParameters(request: ServerRequest, known: ReadonlySet<string>): void {
-  for (const name of request.query.keys()) {
-    if (!known.has(name)) throw new AppError('BAD_REQUEST', `parameter ${JSON.stringify(name.slice(0, 100))} is not known here`, { hint: [...known].join(', ') })
-  }
 }

@@ -15,13 +15,14 @@ import { parseQuery, parseTail } from '../query/parse-query.ts'
 import type { QueryEngine } from '../query/query-engine.ts'
 import type { TailEvent } from '../query/tail-run.ts'
 import type { ReadableLog } from '../storage/topic-log.ts'
+import { checkParameterNames, numberParameter } from './query-parameters.ts'
 import type { Route } from './router.ts'
 
 const FETCH_BYTES = 1024 * 1024
 const FETCH_BYTES_MAX = 8 * 1024 * 1024
 /** Missing ranges that fit a header. */
 const MISSING_LISTED_MAX = 32
-const FETCH_NAMES = ['topic', 'partition', 'offset', 'maxBytes', 'stream', 'endOffset']
+const FETCH_PARAMETERS: ReadonlySet<string> = new Set(['topic', 'partition', 'offset', 'maxBytes', 'stream', 'endOffset'])
 
 export interface ReadRoutesOptions {
   readonly log: ReadableLog
@@ -77,17 +78,15 @@ function eventBytes(event: TailEvent): Uint8Array {
 
 async function answerFetch(log: ReadableLog, request: ServerRequest): Promise<ServerResponse> {
   const { query } = request
-  for (const name of query.keys()) {
-    if (!FETCH_NAMES.includes(name)) throw badRequest(`there is no parameter ${JSON.stringify(name.slice(0, 60))}`)
-  }
-  const endOffset = numberOf(query, 'endOffset')
+  checkParameterNames(query, FETCH_PARAMETERS)
+  const endOffset = numberParameter(query, 'endOffset')
   const result = await fetchBatches(
     log,
     {
       topic: checkTopicName(query.get('topic') ?? ''),
-      partition: numberOf(query, 'partition') ?? 0,
+      partition: numberParameter(query, 'partition') ?? 0,
       offset: requireOffset(query),
-      bytesMax: Math.min(Math.max(1, numberOf(query, 'maxBytes') ?? FETCH_BYTES), FETCH_BYTES_MAX),
+      bytesMax: Math.min(Math.max(1, numberParameter(query, 'maxBytes') ?? FETCH_BYTES), FETCH_BYTES_MAX),
       endOffset: endOffset === undefined ? undefined : toOffset(endOffset),
       stream: streamOf(query),
     },
@@ -110,7 +109,7 @@ function headersOf(result: FetchResult): Record<string, string> {
 }
 
 function requireOffset(query: URLSearchParams): Offset {
-  const offset = numberOf(query, 'offset')
+  const offset = numberParameter(query, 'offset')
   if (offset === undefined) throw badRequest('offset is missing')
   return toOffset(offset)
 }
@@ -122,14 +121,6 @@ function streamOf(query: URLSearchParams): Buffer | undefined {
   return Buffer.from(text, 'hex')
 }
 
-function numberOf(query: URLSearchParams, name: string): number | undefined {
-  const text = query.get(name)
-  if (text === null) return undefined
-  const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : NaN
-  if (!Number.isSafeInteger(value)) throw badRequest(`${name} is ${JSON.stringify(text.slice(0, 60))}, not a number`)
-  return value
-}
-
 function badRequest(message: string): AppError {
-  return new AppError('BAD_REQUEST', message, { hint: `parameters of fetch: ${FETCH_NAMES.join(', ')}` })
+  return new AppError('BAD_REQUEST', message, { hint: `parameters of fetch: ${[...FETCH_PARAMETERS].join(', ')}` })
 }

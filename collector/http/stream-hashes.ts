@@ -15,10 +15,12 @@ import type { Zstd } from '../../shared/zstd.ts'
 import { fetchBatches } from '../query/fetch.ts'
 import type { ReadableLog, StreamState } from '../storage/topic-log.ts'
 import { checkAgentId } from './auth.ts'
+import { checkParameterNames, numberParameter } from './query-parameters.ts'
 import { param, type Route, type RouteContext } from './router.ts'
 
 /** Of batches for one page: at most a few thousand ranges, even where each holds one short line. */
 const PAGE_BYTES = 1024 * 1024
+const PARAMETERS: ReadonlySet<string> = new Set(['from', 'offset'])
 
 export interface StreamHashesDependencies {
   readonly log: ReadableLog
@@ -32,11 +34,9 @@ export function createStreamHashesRoutes(dependencies: StreamHashesDependencies)
 async function answerHashes(request: ServerRequest, context: RouteContext, { log, zstd }: StreamHashesDependencies): Promise<ServerResponse> {
   const state = streamOf(log, param(context, 'id'))
   checkAgentId(context.caller, state.source.agentId)
-  for (const name of request.query.keys()) {
-    if (name !== 'from' && name !== 'offset') throw new AppError('BAD_REQUEST', `parameter ${JSON.stringify(name.slice(0, 100))} is not known here`, { hint: 'from, offset' })
-  }
-  const from = numberOf(request.query, 'from') ?? 0
-  const offset = numberOf(request.query, 'offset')
+  checkParameterNames(request.query, PARAMETERS)
+  const from = numberParameter(request.query, 'from') ?? 0
+  const offset = numberParameter(request.query, 'offset')
   const { topic, partition, source } = state
   const read = await fetchBatches(
     log,
@@ -73,12 +73,4 @@ function* sourcesOf(batches: Buffer, zstd: Zstd): Generator<SourceHeader, void, 
     if (source !== undefined) yield source
     at += sizeBytes
   }
-}
-
-function numberOf(query: URLSearchParams, name: string): number | undefined {
-  const text = query.get(name)
-  if (text === null) return undefined
-  const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : NaN
-  if (!Number.isSafeInteger(value)) throw new AppError('BAD_REQUEST', `${name} is ${JSON.stringify(text.slice(0, 60))}, not a number`)
-  return value
 }

@@ -5,10 +5,10 @@
  * A walk may verify a batch (read it whole and check its CRC) or hop from header to header, as its caller decides.
  */
 import { AppError } from '../../shared/errors.ts'
+import { readFully } from '../../shared/files.ts'
 import { BATCH_HEADER_BYTES, hasValidCrc, readBatchHeader, type BatchHeader } from '../../shared/record-batch.ts'
 import type { ReadableFile } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
-import { readFully } from './disk.ts'
 
 /** No batch is larger: a length field that says more is damage, and no memory is taken for it. */
 const STORED_BATCH_BYTES_MAX = 16 * 1024 * 1024

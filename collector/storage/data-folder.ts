@@ -5,6 +5,7 @@
  */
 import * as v from 'valibot'
 import { AppError, errnoOf } from '../../shared/errors.ts'
+import { parentOf } from '../../shared/files.ts'
 import type { FileLock, FileSystem, System } from '../../shared/system.ts'
 import { diskError, readWholeFile, replaceFile, writeSynced } from './disk.ts'
 import { COLLECTOR_FILE_NAME, dataPaths, parsePartitionDirectoryName, type DataPaths } from './filenames.ts'
@@ -137,10 +138,4 @@ async function syncParent(fs: FileSystem, parent: string): Promise<void> {
   } catch (error) {
     if (errnoOf(error) !== 'EACCES') throw error
   }
-}
-
-function parentOf(path: string): string {
-  const slash = path.lastIndexOf('/')
-  if (slash < 0) return '.'
-  return slash === 0 ? '/' : path.slice(0, slash)
 }

@@ -3,7 +3,8 @@
  * crash leaves the old or the new one, read a small file whole. Errors of the platform become AppErrors here.
  */
 import { AppError, BugError, errnoOf } from '../../shared/errors.ts'
-import type { FileHandle, FileSystem, ReadableFile } from '../../shared/system.ts'
+import { readFully } from '../../shared/files.ts'
+import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import { UNFINISHED_SUFFIX } from './filenames.ts'
 
 export function isDiskFull(error: unknown): boolean {
@@ -46,17 +47,6 @@ export async function syncData(handle: FileHandle, what: string): Promise<void> 
     const reason = error instanceof Error ? error.message : String(error)
     throw new AppError('STORAGE_ERROR', `sync of ${what} failed: ${reason}`, { cause: error, hint: 'look at the disk and at the kernel log' })
   }
-}
-
-/** Fills `target` from `position`, as far as the file goes; answers the bytes read. */
-export async function readFully(handle: ReadableFile, target: Buffer, position: number): Promise<number> {
-  let filled = 0
-  while (filled < target.length) {
-    const read = await handle.read(target, { offset: filled, length: target.length - filled, position: position + filled })
-    if (read === 0) break
-    filled += read
-  }
-  return filled
 }
 
 export interface FileContents {

@@ -21,9 +21,10 @@
  */
 import { ByteReader, ByteWriter } from '../../shared/bytes.ts'
 import { crc32c } from '../../shared/crc32c.ts'
+import { readFully } from '../../shared/files.ts'
 import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
-import { readFully, syncData, writeFully } from './disk.ts'
+import { syncData, writeFully } from './disk.ts'
 import { RECOVERY_POINT_NAME } from './filenames.ts'
 
 const MAGIC = Buffer.from('TRRP', 'latin1')

@@ -14,9 +14,10 @@
  * 4. cut, and seal.
  */
 import { crc32c } from '../../shared/crc32c.ts'
+import { readFully } from '../../shared/files.ts'
 import type { FileHandle, FileSystem, System } from '../../shared/system.ts'
 import type { Offset } from '../../shared/types.ts'
-import { readFully, syncData, writeFully } from './disk.ts'
+import { syncData, writeFully } from './disk.ts'
 import { asideName, isTornName, segmentFiles, UNFINISHED_SUFFIX, type AsideKind } from './filenames.ts'
 import type { TailFile } from './recovery-layout.ts'
 import type { ByteRange, PlacedBatch, ScanVerdict } from './recovery-scan.ts'

@@ -9,6 +9,7 @@
  */
 import * as v from 'valibot'
 import { AppError } from '../../shared/errors.ts'
+import { parentOf } from '../../shared/files.ts'
 import type { FileSystem } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
 import { scanBatches } from './batch-scan.ts'
@@ -152,10 +153,6 @@ export async function switchRestored(fs: FileSystem, dataDir: string, marker: Re
     await fs.rename(`${path}${RESTORED_SUFFIX}`, path)
   }
   for (const each of FOLDERS) await fs.syncDirectory(`${dataDir}${each}`)
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf('/'))
 }
 
 /** The folder is whole: a collector may start. Durable on return. */
