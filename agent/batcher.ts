@@ -163,7 +163,7 @@ export class Batcher {
     const { section, source, header } = framed
     const { compressLevel, buffers } = this.options
     const producer = producerOf(identity.id, source.firstOrdinal)
-    const batch = await this.zstd.compress(section.raw, compressLevel, (frame) => sealBatch(section, frame, producer, (bytes) => buffers.take(bytes)))
+    const batch = await this.zstd.compress(section.raw, { level: compressLevel, plainBytes: section.plainBytes }, (frame) => sealBatch(section, frame, producer, (bytes) => buffers.take(bytes)))
     return {
       start: source.start,
       end: source.end,

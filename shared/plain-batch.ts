@@ -34,8 +34,8 @@ export interface PlainBatchOptions {
 
 export async function sealPlainBatch(options: PlainBatchOptions): Promise<Buffer> {
   const raw = encodeRecords(options)
-  const section = { raw, recordCount: options.lines.length, baseTimestampMs: options.timestampMs, maxTimestampMs: options.timestampMs }
-  return options.zstd.compress(raw, options.level, (frame) => sealBatch(section, frame, NO_PRODUCER))
+  const section = { raw, plainBytes: 0, recordCount: options.lines.length, baseTimestampMs: options.timestampMs, maxTimestampMs: options.timestampMs }
+  return options.zstd.compress(raw, { level: options.level, plainBytes: 0 }, (frame) => sealBatch(section, frame, NO_PRODUCER))
 }
 
 /** The mark of a batch, from its decompressed records. */

@@ -22,7 +22,9 @@
  * A record: length varint, attributes 0, timestamp delta varlong, offset delta varint, key (varint length, -1 = null),
  * value (same), header count varint, then key and value of each header. Varints are zigzag.
  *
- * A sealed batch is a batch whose first record carries the `tr` header (source-header.ts).
+ * A sealed batch is a batch whose first record carries the `tr` header (source-header.ts). Where that costs nothing much,
+ * the frame's first block holds that record alone, and holds it uncompressed: valid for every decoder, and everybody who
+ * only asks whose lines these are is spared the decompression of 128 KiB.
  */
 import { ByteReader, varintSize, writeVarint } from './bytes.ts'
 import { crc32c } from './crc32c.ts'
@@ -30,7 +32,8 @@ import { AppError, assert } from './errors.ts'
 import { LABELS_HEADER_KEY } from './labels.ts'
 import { decodeSourceHeader, EOF_HEADER_KEY, PART_HEADER_KEY, SOURCE_HEADER_KEY, type SourceHeader } from './source-header.ts'
 import { toOffset, type Offset } from './types.ts'
-import { parseFrame, type Zstd } from './zstd.ts'
+import { parseFrame } from './zstd-frame.ts'
+import type { Zstd } from './zstd.ts'
 
 export const BATCH_HEADER_BYTES = 61
 /** Base offset and batch length: what is needed to know where the batch ends. */
@@ -39,6 +42,10 @@ export const CODEC_NONE = 0
 export const CODEC_ZSTD = 4
 const MAGIC = 2
 const CRC_FROM = 21
+/** A batch below this is decompressed as fast as it is asked for. */
+const PLAIN_START_FROM_BYTES = 32 * 1024
+/** A longer first record is left to zstd: its line may compress well. */
+const PLAIN_START_BYTES_MAX = 4 * 1024
 const ATTRIBUTES_CODEC = 0x07
 const ATTRIBUTES_KNOWN = 0x07
 
@@ -154,7 +161,7 @@ export interface FirstRecord {
 }
 
 /**
- * The first record's key and `tr` header. Costs one zstd block; only where the first record is longer than that
+ * The first record's key and `tr` header. Costs at most one zstd block; only where the first record is longer than that
  * (128 KiB) is the whole frame decompressed, since headers stand behind the value.
  */
 export function readFirstRecord(batch: Buffer, zstd: Zstd, contentBytesMax: number): FirstRecord {
@@ -296,6 +303,7 @@ export class RecordsBuilder {
   private baseTimestampMs = 0
   private maxTimestampMs = 0
   private records = 0
+  private firstRecordBytes = 0
 
   /**
    * `capacity`: bytes of the records section, at most. `key`: the record key of every record. `sourceHeaderBytes`:
@@ -350,6 +358,7 @@ export class RecordsBuilder {
     at = writeVarint(buffer, at + key.length, valueLength)
     source.copy(buffer, at, start, end)
     this.at = this.writeHeaders(at + valueLength, mark)
+    if (this.records === 0) this.firstRecordBytes = this.at
     this.records += 1
     if (timestampMs > this.maxTimestampMs) this.maxTimestampMs = timestampMs
     return true
@@ -395,6 +404,7 @@ export class RecordsBuilder {
     if (sourceHeader !== undefined) this.buffer.set(sourceHeader, this.sourceHeaderAt)
     return {
       raw: this.buffer.subarray(0, this.at),
+      plainBytes: this.at < PLAIN_START_FROM_BYTES || this.firstRecordBytes > PLAIN_START_BYTES_MAX ? 0 : this.firstRecordBytes,
       recordCount: this.records,
       baseTimestampMs: this.baseTimestampMs,
       maxTimestampMs: this.maxTimestampMs,
@@ -404,6 +414,8 @@ export class RecordsBuilder {
 
 export interface RecordsSection {
   readonly raw: Buffer
+  /** So many bytes of it are to stand uncompressed at the start of the frame: the first record, or 0. */
+  readonly plainBytes: number
   readonly recordCount: number
   readonly baseTimestampMs: number
   readonly maxTimestampMs: number

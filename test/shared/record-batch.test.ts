@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { AppError } from '../../shared/errors.ts'
+import { AppError, unreachable } from '../../shared/errors.ts'
 import {
-  BATCH_HEADER_BYTES, checkBatch, decodeRecords, NO_PRODUCER, patchBatch, readBatchHeader, readSourceHeader,
+  BATCH_HEADER_BYTES, checkBatch, decodeRecords, NO_PRODUCER, patchBatch, readBatchHeader, readFirstRecord, readSourceHeader,
   RecordCursor, RecordsBuilder, sealBatch, type RecordMark,
 } from '../../shared/record-batch.ts'
 import { encodeSourceHeader, sourceHeaderSize, type SourceHeader } from '../../shared/source-header.ts'
 import { toOffset, toPosition } from '../../shared/types.ts'
+import { parseFrame, plainFirstBlock } from '../../shared/zstd-frame.ts'
 import { hasNativeZstd, loadZstd, type Zstd } from '../../shared/zstd.ts'
 
 const CONTENT_MAX = 2 * 1024 * 1024
@@ -115,7 +116,7 @@ describe('frames from outside', () => {
     zstd = await loadZstd()
   })
   const reseal = (frame: Buffer): Buffer =>
-    sealBatch({ raw: Buffer.alloc(0), recordCount: 1, baseTimestampMs: 0, maxTimestampMs: 0 }, [frame], NO_PRODUCER)
+    sealBatch({ raw: Buffer.alloc(0), plainBytes: 0, recordCount: 1, baseTimestampMs: 0, maxTimestampMs: 0 }, [frame], NO_PRODUCER)
   const verdict = (frame: Buffer, contentBytesMax = CONTENT_MAX): string => codeOf(() => checkBatch(reseal(frame), { contentBytesMax }))
 
   test('two frames, trailing bytes, skippable frames, short frames and foreign bytes are refused', () => {
@@ -149,7 +150,7 @@ test.runIf(hasNativeZstd())('frames of node:zlib and zstd-codec are read by each
   for (const raw of [Buffer.from('a'), Buffer.alloc(300_000, 'tailrace '), readFileSync(new URL(import.meta.url))]) {
     for (const level of [1, 3]) {
       expect(wasm.decompressSync(native.compressSync(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
-      expect(wasm.decompressSync(await native.compress(raw, level, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
+      expect(wasm.decompressSync(await native.compress(raw, { level, plainBytes: 0 }, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
       expect(native.decompressSync(wasm.compressSync(raw, level), CONTENT_MAX).equals(raw)).toBe(true)
     }
   }
@@ -162,16 +163,48 @@ test('the header in front of the records is 61 bytes', () => {
 test('frames that are made side by side and one after another in used memory hold what was given', async () => {
   const zstd = await loadZstd()
   const raws = Array.from({ length: 24 }, (_each, at) => (at % 3 === 0 ? randomBytes(2 * 1024 * 1024) : Buffer.alloc(70_000 * (at + 1), `line ${at}\n`)))
-  const frames = await Promise.all(raws.map((raw) => zstd.compress(raw, 1, (frame) => Buffer.concat(frame))))
+  const frames = await Promise.all(raws.map((raw) => zstd.compress(raw, { level: 1, plainBytes: 0 }, (frame) => Buffer.concat(frame))))
   for (const [at, frame] of frames.entries()) expect(zstd.decompressSync(frame, CONTENT_MAX).equals(raws[at] ?? Buffer.alloc(0))).toBe(true)
+})
+
+describe.each(codecs)('a frame with a plain start, made by %s', (codec) => {
+  test.each([1, 200, 4096, 128 * 1024])('of %i bytes is whole for every decoder, and its start needs none', async (plainBytes) => {
+    const zstd = await loadZstd({ codec })
+    const lines = Buffer.from(Array.from({ length: 20_000 }, (_each, at) => `line ${at} of ${Math.imul(at, 2654435761) >>> 0}\n`).join(''))
+    for (const level of [1, 9]) {
+      // The rest on both sides of where the thread pool takes over.
+      for (const raw of [lines.subarray(0, plainBytes + 1), lines.subarray(0, plainBytes + 20_000), lines]) {
+        const frame = await zstd.compress(raw, { level, plainBytes }, (pieces) => Buffer.concat(pieces))
+        for (const reader of codecs) expect((await loadZstd({ codec: reader })).decompressSync(frame, CONTENT_MAX).equals(raw)).toBe(true)
+        const first = zstd.firstBlockSync(frame, CONTENT_MAX)
+        expect(first.equals(raw.subarray(0, plainBytes))).toBe(true)
+        expect(first.buffer).toBe(frame.buffer)
+      }
+    }
+  })
+})
+
+test('the first record of a large batch is read without a decoder, and that of a small one with it', async () => {
+  const zstd = await loadZstd()
+  const noDecoder: Zstd = { ...zstd, firstBlockSync: (frame, max) => plainFirstBlock(frame, parseFrame(frame, max)) ?? unreachable('a decoder' as never) }
+  const make = async (lines: number): Promise<Buffer> => {
+    const key = Buffer.from('web-1:/var/log/app.log')
+    const builder = new RecordsBuilder({ capacity: CONTENT_MAX, key, sourceHeaderBytes: 4 })
+    const line = Buffer.from('a line of some length, as lines are')
+    for (let at = 0; at < lines; at += 1) builder.append(line, { start: 0, end: line.length, mark: 'newline', timestampMs: 1 })
+    const section = builder.finish(Buffer.from('head'))
+    return zstd.compress(section.raw, { level: 1, plainBytes: section.plainBytes }, (frame) => sealBatch(section, frame, NO_PRODUCER))
+  }
+  expect(readFirstRecord(await make(2000), noDecoder, CONTENT_MAX).sourceHeader?.toString()).toBe('head')
+  expect(readFirstRecord(await make(20), zstd, CONTENT_MAX).sourceHeader?.toString()).toBe('head')
 })
 
 test('a caller that fails with its frame is told, and the next frame is whole', async () => {
   const zstd = await loadZstd()
   const raw = Buffer.alloc(300_000, 'tailrace ')
-  const failing = async (): Promise<never> => zstd.compress(raw, 1, () => {
+  const failing = async (): Promise<never> => zstd.compress(raw, { level: 1, plainBytes: 0 }, () => {
     throw new AppError('STORAGE_ERROR', 'no room')
   })
   await expect(failing()).rejects.toMatchObject({ code: 'STORAGE_ERROR' })
-  expect(zstd.decompressSync(await zstd.compress(raw, 1, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
+  expect(zstd.decompressSync(await zstd.compress(raw, { level: 1, plainBytes: 0 }, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
 })

@@ -3,7 +3,8 @@
  * simulation of a thousand runs spends its time on order and faults, not on compression.
  */
 import { AppError } from '../../shared/errors.ts'
-import { parseFrame, type Zstd } from '../../shared/zstd.ts'
+import { parseFrame } from '../../shared/zstd-frame.ts'
+import type { Zstd } from '../../shared/zstd.ts'
 
 const BLOCK_BYTES = 128 * 1024
 const HEADER_BYTES = 9
@@ -11,7 +12,7 @@ const HEADER_BYTES = 9
 export function storedZstd(): Zstd {
   return {
     name: 'zstd-codec',
-    compress: (raw, _level, use) => Promise.resolve(use([store(raw)])),
+    compress: (raw, _options, use) => Promise.resolve(use([store(raw)])),
     compressSync: store,
     decompressSync: (frame, contentBytesMax) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
