@@ -74,7 +74,7 @@ interface NativeZstd {
   zstdCompressSync(raw: Uint8Array, options: object): Buffer
   zstdDecompressSync(frame: Uint8Array, options: object): Buffer
   createZstdCompress(options: object): Transform
-  constants: { ZSTD_c_compressionLevel: number; ZSTD_d_windowLogMax: number; ZSTD_e_end: number }
+  constants: { ZSTD_c_compressionLevel: number; ZSTD_c_minMatch: number; ZSTD_d_windowLogMax: number; ZSTD_e_end: number }
 }
 
 function nativeFunctions(): NativeZstd | undefined {
@@ -113,8 +113,12 @@ function nativeZstd(): Zstd {
   }
 }
 
+/**
+ * Level 1 looks for matches from 7 bytes on. What repeats in records is often shorter: from 6 on, the loghub files come
+ * out 5 % smaller, JSON lines alike, access lines 2 % larger, all at the same speed or better (measured in pieces of 1 MiB).
+ */
 function compressParams({ constants }: NativeZstd, level: number): Record<number, number> {
-  return { [constants.ZSTD_c_compressionLevel]: level }
+  return { [constants.ZSTD_c_compressionLevel]: level, ...(level === 1 ? { [constants.ZSTD_c_minMatch]: 6 } : {}) }
 }
 
 /**
