@@ -21,7 +21,7 @@ import { Reader } from './reader.ts'
 import { Registry } from './registry.ts'
 import { explainError, Session } from './session.ts'
 import { Shipper } from './shipper.ts'
-import { SealedBuffers } from './sealed-buffers.ts'
+import { BufferPool } from '../shared/buffer-pool.ts'
 import { Slots } from './slots.ts'
 import { Watcher } from './watcher.ts'
 import { sleepQuietly } from './waker.ts'
@@ -59,7 +59,7 @@ export class Agent {
   private readonly shipper: Shipper
   private readonly prefixCheck: PrefixCheck | undefined
   private readonly budget: ByteBudget
-  private readonly buffers: SealedBuffers
+  private readonly buffers: BufferPool
   private readonly acked: AckedPositions
   /** Ends discovery, identity and reading. */
   private readonly stopReading = new AbortController()
@@ -78,7 +78,7 @@ export class Agent {
       token: deps.token,
     })
     this.budget = new ByteBudget(config.memoryBytes)
-    this.buffers = new SealedBuffers(config.memoryBytes / 2)
+    this.buffers = new BufferPool(config.memoryBytes / 2)
     this.registry = new Registry(config)
     this.acked = new AckedPositions(system.clock)
     this.handles = new Handles(system, config.openFilesMax)

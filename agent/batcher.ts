@@ -14,7 +14,7 @@ import { toPosition } from '../shared/types.ts'
 import { encodeEnvelope } from '../shared/wire.ts'
 import type { Zstd } from '../shared/zstd.ts'
 import { frameLines } from './framing.ts'
-import type { SealedBuffers } from './sealed-buffers.ts'
+import type { BufferPool } from '../shared/buffer-pool.ts'
 import type { SealedBatch, StreamIdentity } from './stream.ts'
 
 /** Memory of one turn: the bytes read and the records built of them. */
@@ -32,7 +32,7 @@ export interface BatcherOptions {
   readonly sealedBytesMax: number
   readonly lineBytesMax: number
   readonly compressLevel: number
-  readonly buffers: SealedBuffers
+  readonly buffers: BufferPool
 }
 
 /** Where a stream stands before a batch. */

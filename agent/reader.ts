@@ -13,7 +13,7 @@ import type { Handles } from './handles.ts'
 import { afterRead, dueMs, type PaceLimits } from './pace.ts'
 import { describeReadError } from './read-error.ts'
 import { heldBytes, type Stream } from './stream.ts'
-import type { SealedBuffers } from './sealed-buffers.ts'
+import type { BufferPool } from '../shared/buffer-pool.ts'
 import type { Slots } from './slots.ts'
 import type { ReadCursor, SourceFile } from './source-file.ts'
 import { readTurn, type TurnOutcome } from './tailer.ts'
@@ -36,7 +36,7 @@ export interface ReaderDeps {
   readonly batcher: Batcher
   readonly budget: ByteBudget
   readonly slots: Slots
-  readonly buffers: SealedBuffers
+  readonly buffers: BufferPool
   readonly handles: Handles
   readonly pace: PaceLimits
   readonly rateLimitBytes: number | undefined

@@ -11,7 +11,7 @@ import type { Counter, Histogram, System } from '../shared/system.ts'
 import { wireLimits, type BatchesResponse, type FrameResult } from '../shared/wire.ts'
 import type { ByteBudget } from './byte-budget.ts'
 import type { CollectorClient } from './collector-client.ts'
-import type { SealedBuffers } from './sealed-buffers.ts'
+import type { BufferPool } from '../shared/buffer-pool.ts'
 import { explainError, isConnectionLoss, REFUSED_ATTEMPT, retryLimits, type Session } from './session.ts'
 import { heldBytes, type SealedBatch, type Stream } from './stream.ts'
 import { Waker } from './waker.ts'
@@ -37,7 +37,7 @@ export class Shipper {
   private readonly system: System
   private readonly session: Session
   private readonly budget: ByteBudget
-  private readonly buffers: SealedBuffers
+  private readonly buffers: BufferPool
   private readonly events: ShipperEvents
   private readonly waiting = new Set<Stream>()
   private readonly wakers: readonly Waker[]
@@ -47,7 +47,7 @@ export class Shipper {
   private readonly refused: Counter
   private readonly requestSeconds: Histogram
 
-  constructor(deps: { system: System; session: Session; budget: ByteBudget; buffers: SealedBuffers; events: ShipperEvents }) {
+  constructor(deps: { system: System; session: Session; budget: ByteBudget; buffers: BufferPool; events: ShipperEvents }) {
     const { metrics, clock } = deps.system
     this.system = deps.system
     this.session = deps.session

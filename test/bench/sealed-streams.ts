@@ -3,7 +3,7 @@
  * follow each other, in requests of a wanted size. The source text repeats itself; headers, hashes and ids do not.
  */
 import { Batcher, afterBatch, type TurnStart } from '../../agent/batcher.ts'
-import { SealedBuffers } from '../../agent/sealed-buffers.ts'
+import { BufferPool } from '../../shared/buffer-pool.ts'
 import type { StreamIdentity } from '../../agent/stream.ts'
 import { headHash, NO_TAIL_HASH, partitionOf, streamId } from '../../shared/hashes.ts'
 import { TAIL_BYTES_MAX } from '../../shared/source-header.ts'
@@ -71,7 +71,7 @@ interface StreamInput extends SealedStreamsOptions {
 async function sealStream(identity: StreamIdentity, input: StreamInput): Promise<SealedRequest[]> {
   const batcher = new Batcher(input.zstd, {
     agentId: AGENT, host: HOST, batchBytesMax: BATCH_BYTES, sealedBytesMax: wireLimits.batchBytesMax, lineBytesMax: 512 * 1024,
-    compressLevel: input.compressLevel, buffers: new SealedBuffers(0),
+    compressLevel: input.compressLevel, buffers: new BufferPool(0),
   })
   const slot = { window: Buffer.alloc(TAIL_BYTES_MAX + BATCH_BYTES), records: Buffer.alloc(BATCH_BYTES) }
   const requests = new RequestBuilder(input.requestBytesMax)

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { SealedBuffers } from '../../agent/sealed-buffers.ts'
+import { BufferPool } from '../../shared/buffer-pool.ts'
 
 const KIB = 1024
 
 test('a buffer that came back is given out again, for any size of its class', () => {
-  const buffers = new SealedBuffers(1024 * KIB)
+  const buffers = new BufferPool(1024 * KIB)
   const first = buffers.take(200 * KIB)
   buffers.give(first)
   const second = buffers.take(130 * KIB)
@@ -14,7 +14,7 @@ test('a buffer that came back is given out again, for any size of its class', ()
 })
 
 test('two buffers in use never share memory', () => {
-  const buffers = new SealedBuffers(1024 * KIB)
+  const buffers = new BufferPool(1024 * KIB)
   const made = Array.from({ length: 8 }, () => buffers.take(100 * KIB))
   for (const buffer of made) buffers.give(buffer)
   const again = Array.from({ length: 8 }, () => buffers.take(100 * KIB))
@@ -22,7 +22,7 @@ test('two buffers in use never share memory', () => {
 })
 
 test('what did not come from here is never given out: small batches, foreign buffers', () => {
-  const buffers = new SealedBuffers(1024 * KIB)
+  const buffers = new BufferPool(1024 * KIB)
   const small = buffers.take(100)
   const foreign = Buffer.allocUnsafeSlow(256 * KIB)
   buffers.give(small)
@@ -32,7 +32,7 @@ test('what did not come from here is never given out: small batches, foreign buf
 })
 
 test('no more is kept than the bound, and nothing after a trim', () => {
-  const buffers = new SealedBuffers(256 * KIB)
+  const buffers = new BufferPool(256 * KIB)
   const [first, second] = [buffers.take(256 * KIB), buffers.take(256 * KIB)]
   buffers.give(first)
   buffers.give(second)

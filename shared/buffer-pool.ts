@@ -9,7 +9,7 @@
 /** Smaller batches are cheap to collect. */
 const POOLED_BYTES_MIN = 32 * 1024
 
-export class SealedBuffers {
+export class BufferPool {
   private readonly freeBytesMax: number
   private readonly ours = new WeakSet<ArrayBufferLike>()
   /** By capacity, a power of two. */
