@@ -1,9 +1,10 @@
 /**
- * Memory of sealed batches, used again once a batch is settled. V8 collects buffers when its own small heap asks for it,
- * which for an agent is too late: without this a backlog costs 20 MiB of garbage on top of the budget (measured).
+ * Memory for batches and requests, used again once nobody reads them any more. V8 collects buffers when its own small heap
+ * asks for it, which is too late and too dear: an agent's backlog costs 20 MiB of garbage on top of its budget, and a busy
+ * collector spends a fifth of its CPU on marking a heap for the sake of buffers outside of it (both measured).
  *
- * A buffer comes back only when the collector has echoed the batch's CRC: it has read every byte, so nobody sends from
- * this memory any more. Batches that are dropped before are left to the garbage collector.
+ * What is given back must be read by nobody: a sealed batch once the collector has echoed its CRC, a request once all its
+ * frames are settled. What is dropped otherwise is left to the garbage collector.
  */
 
 /** Smaller batches are cheap to collect. */

@@ -14,10 +14,13 @@ function checkContentLength(request: Pick<ServerRequest, 'contentLength'>, bytes
   if (request.contentLength !== undefined && request.contentLength > bytesMax) throw tooLarge(request.contentLength, bytesMax)
 }
 
-/** The whole body, at most `bytesMax`. Throws MESSAGE_TOO_LARGE, or BAD_REQUEST when the client gave up. */
-export async function readBody(request: ServerRequest, bytesMax: number): Promise<Buffer> {
+/**
+ * The whole body, at most `bytesMax`. Throws MESSAGE_TOO_LARGE, or BAD_REQUEST when the client gave up. `allocate` gives the
+ * memory of a body whose length is known, of exactly the size asked for.
+ */
+export async function readBody(request: ServerRequest, bytesMax: number, allocate: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes)): Promise<Buffer> {
   checkContentLength(request, bytesMax)
-  if (request.contentLength !== undefined) return readKnown(request, request.contentLength)
+  if (request.contentLength !== undefined) return readKnown(request, allocate(request.contentLength))
   const pieces: Uint8Array[] = []
   let length = 0
   for await (const piece of request.body) {
@@ -28,9 +31,9 @@ export async function readBody(request: ServerRequest, bytesMax: number): Promis
   return Buffer.concat(pieces, length)
 }
 
-/** One buffer of its own size, filled as the bytes come: nothing is held twice. */
-async function readKnown(request: ServerRequest, length: number): Promise<Buffer> {
-  const body = Buffer.allocUnsafe(length)
+/** One buffer of the body's size, filled as the bytes come: nothing is held twice. */
+async function readKnown(request: ServerRequest, body: Buffer): Promise<Buffer> {
+  const { length } = body
   let at = 0
   for await (const piece of request.body) {
     if (piece.length > length - at) throw new AppError('BAD_REQUEST', 'the body is longer than its Content-Length')
