@@ -18,6 +18,8 @@ export interface BodyLimits {
 const SWALLOWED_BYTES_MAX = 64 * 1024
 /** How long a client that is still sending may go on after its answer, so that it sees the answer and not a reset. */
 const LINGER_MS = 1000
+/** Given as a reason, since without one each abort makes an error with a stack. */
+const BODY_ENDED = 'body ended'
 
 export function toServerRequest(message: IncomingMessage, context: { clock: Clock; limits: BodyLimits; signal: AbortSignal }): ServerRequest {
   const target = message.url ?? '/'
@@ -82,7 +84,7 @@ async function* bodyOf(message: IncomingMessage, clock: Clock, timeMs: number): 
     if (error instanceof AppError) throw error
     throw new AppError('ABORTED', 'the client went away before its body ended', { cause: error })
   } finally {
-    done.abort()
+    done.abort(BODY_ENDED)
   }
 }
 

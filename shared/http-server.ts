@@ -51,6 +51,8 @@ const HEADERS_MAX = 100
 const KEEP_ALIVE_MS = 65_000
 /** Above any time that the body limits give: the platform's own net behind ours. */
 const REQUEST_TIMEOUT_MS = 600_000
+/** Given as a reason, since without one each abort makes an error with a stack: after every request, for nobody. */
+const CLOSED = 'closed'
 
 export async function serveHttp(handler: Handler, options: ServeOptions): Promise<RunningServer> {
   const state: ServerState = { isDraining: false, open: new Set(), addresses: new Map() }
@@ -152,7 +154,7 @@ async function exchange(context: Exchange): Promise<void> {
   const { message, target, state, options } = context
   const gone = new AbortController()
   state.open.add(gone)
-  target.once('close', () => gone.abort())
+  target.once('close', () => gone.abort(CLOSED))
   try {
     const response = await answer(context, gone.signal)
     await sendResponse({ message, target, clock: options.clock }, response, { isLast: state.isDraining })
