@@ -31,7 +31,7 @@ export interface FrameContext {
 const SAMPLE_ONE_IN = 64
 /** A host is part of the record key, before the colon. */
 const hostPattern = /^[^\s:/\p{Cc}]{1,255}$/u
-const NEWLINE = Buffer.from('\n')
+const NEWLINE = 0x0a
 
 /** Throws AppError; see the ladder above. */
 export function checkFrame(frame: BatchFrame, context: FrameContext): CheckedFrame {
@@ -79,25 +79,34 @@ function checkSource(source: SourceHeader, { topic, header, key }: { topic: stri
 function checkContent(batch: Buffer, { source, header, zstd }: { source: SourceHeader; header: BatchHeader; zstd: Zstd }): void {
   const raw = decodeRecords(batch, zstd, wireLimits.batchContentBytesMax)
   const cursor = new RecordCursor(raw)
-  const pieces: Buffer[] = []
+  // The rebuilt bytes take the place of the records that were read: `raw` is ours, and a value and its newline are shorter.
+  let rebuilt = 0
   let key: Buffer | undefined
   let count = 0
   let mark = 'newline'
   for (; cursor.next(); count += 1) {
     if (cursor.offsetDelta !== count) throw new AppError('INVALID_RECORD', `record ${count} has offset delta ${cursor.offsetDelta}`)
     if (cursor.valueStart < 0 || cursor.keyStart < 0) throw new AppError('INVALID_RECORD', `record ${count} has no ${cursor.keyStart < 0 ? 'key' : 'value'}`)
-    const recordKey = raw.subarray(cursor.keyStart, cursor.keyEnd)
-    key ??= recordKey
-    if (!recordKey.equals(key)) throw new AppError('INVALID_RECORD', `record ${count} has another key than the first`)
-    if (count > 0 && cursor.header(SOURCE_HEADER_KEY) !== undefined) throw new AppError('INVALID_RECORD', `record ${count} has a tr header`)
-    if (count > 0 && cursor.header(LABELS_HEADER_KEY) !== undefined) throw new AppError('INVALID_RECORD', `record ${count} has a header ${LABELS_HEADER_KEY}: only the first one may`)
+    key ??= Buffer.from(raw.subarray(cursor.keyStart, cursor.keyEnd))
+    if (raw.compare(key, 0, key.length, cursor.keyStart, cursor.keyEnd) !== 0) throw new AppError('INVALID_RECORD', `record ${count} has another key than the first`)
+    if (count > 0) checkFollowing(cursor, count)
     mark = cursor.mark()
-    pieces.push(raw.subarray(cursor.valueStart, cursor.valueEnd))
-    if (mark === 'newline') pieces.push(NEWLINE)
+    raw.copyWithin(rebuilt, cursor.valueStart, cursor.valueEnd)
+    rebuilt += cursor.valueEnd - cursor.valueStart
+    if (mark === 'newline') {
+      raw[rebuilt] = NEWLINE
+      rebuilt += 1
+    }
   }
   if (count !== header.recordCount) throw new AppError('INVALID_RECORD', `${count} records, the header says ${header.recordCount}`)
-  checkBytes(Buffer.concat(pieces), source)
+  checkBytes(raw.subarray(0, rebuilt), source)
   if ((mark === 'eof') !== source.endsWithEof) throw new AppError('INVALID_RECORD', 'the eof flag differs from the last record')
+}
+
+function checkFollowing(cursor: RecordCursor, count: number): void {
+  if (cursor.headerCount === 0) return
+  if (cursor.header(SOURCE_HEADER_KEY) !== undefined) throw new AppError('INVALID_RECORD', `record ${count} has a tr header`)
+  if (cursor.header(LABELS_HEADER_KEY) !== undefined) throw new AppError('INVALID_RECORD', `record ${count} has a header ${LABELS_HEADER_KEY}: only the first one may`)
 }
 
 function checkBytes(bytes: Buffer, source: SourceHeader): void {
