@@ -9,6 +9,7 @@ import { runDaemon, type DaemonService } from '../shared/daemon.ts'
 import { AppError, errnoOf, toAppError } from '../shared/errors.ts'
 import { createNodeSystem } from '../shared/node-system.ts'
 import { createHttpClient } from '../shared/node/http-client.ts'
+import { keepYoungHeapSmall } from '../shared/node/memory.ts'
 import { addSettingFlags, formatProblems, parseSettings } from '../shared/settings.ts'
 import type { System } from '../shared/system.ts'
 import { VERSION } from '../shared/version.ts'
@@ -122,6 +123,7 @@ async function restore(config: CollectorConfig, { dryRun, takeOver }: RestoreFla
 }
 
 async function run(config: CollectorConfig): Promise<number> {
+  keepYoungHeapSmall()
   const system = createNodeSystem({ logLevel: config.logLevel, component: 'collector' })
   const zstd = await loadZstd()
   return runDaemon({
