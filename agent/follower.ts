@@ -160,6 +160,8 @@ export class Follower {
       reader.poke(file)
     }
     for (const file of missing) this.losesName(file)
+    // A name came or went: perhaps the copy of what was cut while nobody compared.
+    for (const file of registry.files) if (file.isAdrift) this.rescueDirectories.add(parentOf(file.path))
     this.fileCount.set(registry.size)
   }
 
@@ -341,7 +343,10 @@ export class Follower {
       const nowMs = system.clock.monotonicMs()
       const files = [...registry.files].filter((file) => wantsIdentity(file) && file.identifyAtMs <= nowMs)
       if (files.length === 0) return
+      const adrift = files.filter((file) => file.isAdrift)
       await identifier.identify(files, signal)
+      // From here on every cut is seen; copies of those before lie there by now.
+      for (const file of adrift) if (!file.isAdrift) this.rescueDirectories.add(parentOf(file.path))
       for (const file of files) {
         file.isPolled = this.hot.has(parentOf(file.path))
         reader.poke(file, { isUrgent: true })

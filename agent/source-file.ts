@@ -117,6 +117,14 @@ export class SourceFile {
     return Math.max(0, this.size - (this.cursor?.stream.settled.position ?? 0))
   }
 
+  /**
+   * It had a stream of its own in this process and has none now: until it is identified again nobody compares its bytes,
+   * so that it may be cut once more without being seen.
+   */
+  get isAdrift(): boolean {
+    return this.cursor === undefined && this.generationFloor > 0
+  }
+
   get position(): number {
     return this.cursor?.start.position ?? 0
   }

@@ -131,6 +131,26 @@ describe('copytruncate', () => {
     expect(files.stored.sort()).toEqual(expected.sort())
   })
 
+  test.each([
+    { what: 'their copies are opened in time', keep: 2 },
+    { what: 'their copies are found afterwards', keep: 9 },
+  ])('again and again while the collector is away: $what', async ({ keep }) => {
+    const files = world(['app.log'])
+    files.write('app.log', lines('rotation 0'))
+    await files.start()
+    files.collector.isDown = true
+    for (let rotation = 1; rotation <= 4; rotation += 1) {
+      if (rotation > keep) unlinkSync(files.path(`app.log.${keep}`))
+      for (let number = Math.min(rotation, keep) - 1; number >= 1; number -= 1) renameSync(files.path(`app.log.${number}`), files.path(`app.log.${number + 1}`))
+      files.copyTruncate('app.log', 'app.log.1')
+      files.append('app.log', lines(`rotation ${rotation}`))
+      await files.pass(keep < 4 || rotation === 1 ? 2000 : 10)
+    }
+    files.collector.isDown = false
+    await files.pass(45_000)
+    expect(files.stored.sort()).toEqual([0, 1, 2, 3, 4].map((rotation) => lines(`rotation ${rotation}`)).sort())
+  })
+
   test('with both in the glob: the copy is not shipped again', async () => {
     const files = world(['app*'])
     files.write('app.log', lines('one'))
