@@ -8,7 +8,8 @@ import type { FileHandle, FileSystem } from '../../shared/system.ts'
 import type { ByteSource } from './remote-store.ts'
 
 export const PIECE_BYTES = 1024 * 1024
-const PEEK_BUFFERS = 4
+/** Four that readers may hold, and one that is read ahead. */
+const PEEK_BUFFERS = 5
 
 /** The first `lengthBytes` bytes of a file; CORRUPT_DATA when it turns out to be shorter. */
 export function fileSource(fs: FileSystem, path: string, lengthBytes: number): ByteSource {
@@ -31,18 +32,30 @@ export function readRange(fs: FileSystem, path: string, range: { offset: number;
   return readPieces(fs, { path, ...range }, (lengthBytes) => Buffer.allocUnsafeSlow(lengthBytes))
 }
 
+/** While one piece is hashed or sent, the disk gives the next. */
 async function* readPieces(fs: FileSystem, { path, offset, length }: { path: string; offset: number; length: number }, take: (lengthBytes: number) => Buffer): AsyncGenerator<Uint8Array> {
+  const end = offset + length
+  if (offset >= end) return
   const file = await fs.open(path, 'read')
+  const readAt = async (at: number): Promise<Buffer> => {
+    const target = take(Math.min(PIECE_BYTES, end - at))
+    const count = await file.read(target, { offset: 0, length: target.length, position: at })
+    if (count === 0) throw new AppError('CORRUPT_DATA', `${path} ends at ${at}, expected ${end} bytes`)
+    return target.subarray(0, count)
+  }
+  // Settled, not awaited: an error that comes while the reader is busy waits for its turn.
+  let reading = Promise.allSettled([readAt(offset)])
   try {
-    const end = offset + length
     for (let at = offset; at < end; ) {
-      const target = take(Math.min(PIECE_BYTES, end - at))
-      const count = await file.read(target, { offset: 0, length: target.length, position: at })
-      if (count === 0) throw new AppError('CORRUPT_DATA', `${path} ends at ${at}, expected ${end} bytes`)
-      at += count
-      yield target.subarray(0, count)
+      const [read] = await reading
+      if (read.status === 'rejected') throw read.reason
+      at += read.value.length
+      if (at < end) reading = Promise.allSettled([readAt(at)])
+      yield read.value
     }
   } finally {
+    // A reader that stopped early leaves a read under way.
+    await reading
     await file.close()
   }
 }

@@ -38,6 +38,15 @@ export interface ExpectedContent {
   readonly sha256: string
   /** The local twin, where there is one: lets a store compare by its own checksum instead of reading everything back. */
   readonly source?: ByteSource
+  /** The store's own checksum of it, by `fingerprint`, where it was taken as the bytes went by: spares reading `source`. */
+  readonly fingerprint?: string
+}
+
+/** Fed with a content piece by piece, in order. */
+export interface ContentHasher {
+  update(piece: Uint8Array): void
+  /** Once, behind the last piece. */
+  digest(): string
 }
 
 export type ContentMatch = 'same' | 'missing' | 'length' | 'checksum'
@@ -59,6 +68,8 @@ export interface RemoteStore {
   read(path: string, range: { offset: number; length: number; signal?: AbortSignal }): AsyncIterable<Uint8Array>
   /** Empty when the directory does not exist. */
   list(path: string): Promise<readonly RemoteName[]>
+  /** For `matches`, of a content of this length; undefined from a store that has no checksum of its own. */
+  fingerprint(lengthBytes: number): ContentHasher | undefined
   /** Compares length and checksum, the latter as the store stores it, not as it was sent. What is the same is durable. */
   matches(path: string, expected: ExpectedContent): Promise<ContentMatch>
   close(): Promise<void>
@@ -74,6 +85,13 @@ export async function matchesByReading(store: Pick<RemoteStore, 'stat' | 'read'>
     for await (const piece of store.read(path, { offset: 0, length: stat.lengthBytes })) hash.update(piece)
   }
   return hash.digest('hex') === expected.sha256 ? 'same' : 'checksum'
+}
+
+/** Whether the local bytes are (still) those with this SHA-256. */
+export async function isContent(source: ByteSource, sha256: string): Promise<boolean> {
+  const hash = createHash('sha256')
+  for await (const piece of source.peek?.() ?? source.open()) hash.update(piece)
+  return hash.digest('hex') === sha256
 }
 
 /** A whole small file. MESSAGE_TOO_LARGE above `bytesMax`, NOT_FOUND when absent. */

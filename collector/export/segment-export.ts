@@ -22,7 +22,7 @@ import { localManifestName, partitionDirectory, quarantineDirectory, quarantineP
 import { fileSource, peekRange } from './local-file.ts'
 import { encodeManifest, MANIFEST_VERSION } from './manifest.ts'
 import type { Owner } from './owner.ts'
-import type { ByteSource, RemoteStore } from './remote-store.ts'
+import { isContent, type ByteSource, type ContentHasher, type RemoteStore } from './remote-store.ts'
 import { scanSegment } from './segment-scan.ts'
 
 export interface SegmentExportContext {
@@ -78,15 +78,24 @@ async function plan(context: SegmentExportContext, segment: SegmentInfo): Promis
   return { key, progress: { kind: 'planned' } }
 }
 
-async function encode(context: SegmentExportContext, found: { segment: SegmentInfo; entry: ExportedSegment }): Promise<readonly EncodedFile[]> {
+/** A file on its way. `fingerprint`: the store's own checksum, where this process has read the file. */
+interface OutgoingFile extends EncodedFile {
+  readonly fingerprint?: string
+}
+
+async function encode(context: SegmentExportContext, found: { segment: SegmentInfo; entry: ExportedSegment }): Promise<readonly OutgoingFile[]> {
   const { segment, entry } = found
   if (entry.progress.kind === 'encoded' && (await areAsEncoded(context, { key: entry.key, segment, files: entry.progress.files }))) {
     return entry.progress.files
   }
   if (entry.progress.kind === 'encoded') await context.journal.append({ type: 'planned', ...entry.key })
   const { files, maxTimestampMs } = await describeFiles(context, { key: entry.key, segment })
-  await context.journal.append({ type: 'encoded', ...at(entry.key), maxTimestampMs, files })
+  await context.journal.append({ type: 'encoded', ...at(entry.key), maxTimestampMs, files: files.map(withoutFingerprint) })
   return files
+}
+
+function withoutFingerprint({ kind, lengthBytes, sha256 }: OutgoingFile): EncodedFile {
+  return { kind, lengthBytes, sha256 }
 }
 
 async function areAsEncoded(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo; files: readonly EncodedFile[] }): Promise<boolean> {
@@ -97,11 +106,12 @@ async function areAsEncoded(context: SegmentExportContext, found: { key: Segment
   return true
 }
 
-async function describeFiles(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo }): Promise<{ files: EncodedFile[]; maxTimestampMs: number | null }> {
-  const { system, zstd } = context
+async function describeFiles(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo }): Promise<{ files: OutgoingFile[]; maxTimestampMs: number | null }> {
+  const { system, store, zstd } = context
   const { key, segment } = found
-  const scan = await scanSegment(system.fs, zstd, segment)
-  const files: EncodedFile[] = [{ kind: 'log', lengthBytes: segment.sizeBytes, sha256: scan.sha256 }]
+  const fingerprint = store.fingerprint(segment.sizeBytes)
+  const scan = await scanSegment(system.fs, segment, { zstd, fingerprint })
+  const files: OutgoingFile[] = [{ kind: 'log', lengthBytes: segment.sizeBytes, sha256: scan.sha256, ...printed(fingerprint) }]
   for (const kind of ['index', 'timeindex'] as const) files.push(await hashFile(context, kind, localPath(context, found, kind)))
   const manifest = encodeManifest({
     version: MANIFEST_VERSION,
@@ -113,20 +123,34 @@ async function describeFiles(context: SegmentExportContext, found: { key: Segmen
     maxTimestampMs: scan.maxTimestampMs,
     firstAppendMs: segment.firstAppendMs ?? null,
     lastAppendMs: segment.lastAppendMs ?? null,
-    files,
+    files: files.map(withoutFingerprint),
     streams: [...scan.streams],
   })
   await writeFileDurably(system.fs, localPath(context, found, 'manifest.json'), manifest)
-  const sha256 = createHash('sha256').update(manifest).digest('hex')
-  return { files: [...files, { kind: 'manifest.json', lengthBytes: manifest.length, sha256 }], maxTimestampMs: scan.maxTimestampMs }
+  return { files: [...files, await hashPieces(context, { kind: 'manifest.json', lengthBytes: manifest.length, pieces: [manifest] })], maxTimestampMs: scan.maxTimestampMs }
 }
 
-async function hashFile(context: SegmentExportContext, kind: SegmentFileKind, path: string): Promise<EncodedFile> {
+async function hashFile(context: SegmentExportContext, kind: SegmentFileKind, path: string): Promise<OutgoingFile> {
   const stat = await context.system.fs.stat(path)
   if (stat === undefined) throw new AppError('CORRUPT_DATA', `${path} is missing`)
+  return hashPieces(context, { kind, lengthBytes: stat.size, pieces: peekRange(context.system.fs, path, { offset: 0, length: stat.size }) })
+}
+
+async function hashPieces(
+  context: SegmentExportContext,
+  { kind, lengthBytes, pieces }: { kind: SegmentFileKind; lengthBytes: number; pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array> },
+): Promise<OutgoingFile> {
   const hash = createHash('sha256')
-  for await (const piece of peekRange(context.system.fs, path, { offset: 0, length: stat.size })) hash.update(piece)
-  return { kind, lengthBytes: stat.size, sha256: hash.digest('hex') }
+  const fingerprint = context.store.fingerprint(lengthBytes)
+  for await (const piece of pieces) {
+    hash.update(piece)
+    fingerprint?.update(piece)
+  }
+  return { kind, lengthBytes, sha256: hash.digest('hex'), ...printed(fingerprint) }
+}
+
+function printed(hasher: ContentHasher | undefined): { fingerprint?: string } {
+  return hasher === undefined ? {} : { fingerprint: hasher.digest() }
 }
 
 function localPath(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo }, kind: SegmentFileKind): string {
@@ -147,7 +171,7 @@ function localPath(context: SegmentExportContext, found: { key: SegmentKey; segm
 interface FileJob {
   readonly key: SegmentKey
   readonly segment: SegmentInfo
-  readonly file: EncodedFile
+  readonly file: OutgoingFile
 }
 
 async function finishFile(context: SegmentExportContext, job: FileJob): Promise<void> {
@@ -198,7 +222,7 @@ async function upload(context: SegmentExportContext, job: FileJob): Promise<void
   const temp = tempPath(job.key, job.file.kind, context.system.random.bytes(8).toString('hex'))
   context.liveTemps.add(temp)
   try {
-    await context.store.put(temp, hashed(sourceOf(context, job), job), { signal: context.signal })
+    await context.store.put(temp, sourceOf(context, job), { signal: context.signal })
     await context.journal.append({ type: 'uploaded', ...step(job), temp })
     context.onUploaded(job.file.lengthBytes)
   } catch (error) {
@@ -214,39 +238,23 @@ function sourceOf(context: SegmentExportContext, job: FileJob): ByteSource {
   return fileSource(context.system.fs, localPath(context, job, job.file.kind), job.file.lengthBytes)
 }
 
-/**
- * The bytes as they are sent must be those that were checked: a disk may rot between the two reads. The last piece is
- * held back until the hash is known, so that a store never has all of a file that is not ours.
- */
-function hashed(source: ByteSource, job: FileJob): ByteSource {
-  return {
-    lengthBytes: source.lengthBytes,
-    open: async function* () {
-      const hash = createHash('sha256')
-      let held: Uint8Array | undefined
-      // One piece is held here, and a store takes the next only when the one before has left.
-      for await (const piece of source.peek?.() ?? source.open()) {
-        hash.update(piece)
-        if (held !== undefined) yield held
-        held = piece
-      }
-      if (hash.digest('hex') !== job.file.sha256) {
-        throw new AppError('CORRUPT_DATA', `${segmentPath(job.key, job.file.kind)}: the local file changed after it was checked`)
-      }
-      if (held !== undefined) yield held
-    },
-  }
-}
-
 async function verify(context: SegmentExportContext, job: FileJob, temp: string): Promise<void> {
   const match = await context.store.matches(temp, { ...job.file, source: sourceOf(context, job) })
   if (match === 'same') {
     await context.journal.append({ type: 'verified', ...step(job) })
     return
   }
+  if (match === 'checksum') await assertUnchanged(context, job, temp)
   const final = await context.store.stat(segmentPath(job.key, job.file.kind))
   if (match !== 'missing' || final === undefined) context.system.log.warn('an upload arrived damaged and is sent again', { temp, found: match })
   await discard(context, job, temp)
+}
+
+/** A disk may rot between the pass that hashed a file and the one that sent it: then it is not the way that is to blame. */
+async function assertUnchanged(context: SegmentExportContext, job: FileJob, temp: string): Promise<void> {
+  if (await isContent(sourceOf(context, job), job.file.sha256)) return
+  await removeQuietly(context, temp)
+  throw new AppError('CORRUPT_DATA', `${segmentPath(job.key, job.file.kind)}: the local file changed after it was checked`)
 }
 
 async function discard(context: SegmentExportContext, job: FileJob, temp: string): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * One pass over a sealed segment before it leaves: its SHA-256, a check of every batch (CRC, offsets without a hole from
+ * One pass over a sealed segment before it leaves: its SHA-256 and what the store will call it, a check of every batch (CRC, offsets without a hole from
  * the first to the last), and the positions of the streams in it. What fails here is damaged and must not be called an
  * export. Reads in pieces of 1 MiB; holds at most one batch more.
  */
@@ -14,6 +14,7 @@ import type { SegmentInfo } from '../storage/topic-log.ts'
 import { splitBatches } from './batch-stream.ts'
 import { peekRange } from './local-file.ts'
 import type { ManifestStream } from './manifest.ts'
+import type { ContentHasher } from './remote-store.ts'
 
 export interface SegmentScan {
   readonly sha256: string
@@ -35,8 +36,13 @@ interface StreamFold {
 }
 
 /** CORRUPT_DATA where the segment is not what it says. */
-export async function scanSegment(fs: FileSystem, zstd: Zstd, segment: SegmentInfo): Promise<SegmentScan> {
+export async function scanSegment(fs: FileSystem, segment: SegmentInfo, tools: { zstd: Zstd; fingerprint: ContentHasher | undefined }): Promise<SegmentScan> {
+  const { zstd, fingerprint } = tools
   const hash = createHash('sha256')
+  const onPiece = (piece: Uint8Array): void => {
+    hash.update(piece)
+    fingerprint?.update(piece)
+  }
   const streams = new Map<string, StreamFold>()
   let expected: number = segment.baseOffset
   let batches = 0
@@ -44,7 +50,7 @@ export async function scanSegment(fs: FileSystem, zstd: Zstd, segment: SegmentIn
   let minTimestampMs: number | null = null
   let maxTimestampMs: number | null = null
   try {
-    for await (const batch of batchesOf(fs, segment, (piece) => hash.update(piece))) {
+    for await (const batch of batchesOf(fs, segment, onPiece)) {
       const header = readBatchHeader(batch)
       if (header.baseOffset !== expected) throw damaged(`offset ${header.baseOffset} stands where ${expected} should`)
       if (!hasValidCrc(batch)) throw damaged(`CRC-32C of the batch at offset ${header.baseOffset} does not match`)

@@ -14,12 +14,15 @@
  */
 import { createHash, type Hash } from 'node:crypto'
 import { crc32c } from '../../shared/crc32c.ts'
-import type { ByteSource } from './remote-store.ts'
+import type { ByteSource, ContentHasher } from './remote-store.ts'
 
-export interface HdfsChecksum {
+export interface ChecksumLayout {
   readonly bytesPerCrc: number
   /** undefined = one block. */
   readonly blockBytes: number | undefined
+}
+
+export interface HdfsChecksum extends ChecksumLayout {
   readonly md5: string
 }
 
@@ -36,14 +39,41 @@ export function parseHdfsChecksum(checksum: { algorithm: string; bytes: string }
   return { bytesPerCrc: perCrc, blockBytes, md5: checksum.bytes.slice(24, 56).toLowerCase() }
 }
 
-/** The MD5 that HDFS would answer for these bytes. */
-export async function hdfsMd5(source: ByteSource, layout: Pick<HdfsChecksum, 'bytesPerCrc' | 'blockBytes'>): Promise<string> {
-  const hasher = new BlockHasher(layout.bytesPerCrc, layout.blockBytes ?? Number.MAX_SAFE_INTEGER)
-  for await (const piece of source.peek?.() ?? source.open()) hasher.update(piece)
-  return hasher.digest()
+/** The MD5 that HDFS would answer for these bytes, and their SHA-256, in one pass. */
+export async function hdfsMd5(source: ByteSource, layout: ChecksumLayout): Promise<{ md5: string; sha256: string }> {
+  const hasher = new Md5OfMd5s(layout)
+  const sha256 = createHash('sha256')
+  for await (const piece of source.peek?.() ?? source.open()) {
+    hasher.update(piece)
+    sha256.update(piece)
+  }
+  return { md5: hasher.digest(), sha256: sha256.digest('hex') }
 }
 
-class BlockHasher {
+/** As text that tells the layout too: checksums of different layouts can't be compared. */
+export function formatChecksum({ bytesPerCrc, blockBytes, md5 }: HdfsChecksum): string {
+  return `${layoutName({ bytesPerCrc, blockBytes })}${md5}`
+}
+
+/** Whether a text of `formatChecksum` can be held against a checksum of this layout. */
+export function hasLayout(text: string, layout: ChecksumLayout): boolean {
+  return text.startsWith(layoutName(layout))
+}
+
+function layoutName({ bytesPerCrc, blockBytes }: ChecksumLayout): string {
+  return `${bytesPerCrc}/${blockBytes ?? 'file'}:`
+}
+
+/** The checksum that HDFS would give the bytes that go by, as `formatChecksum` writes it. */
+export function checksumHasher(layout: ChecksumLayout): ContentHasher {
+  const hasher = new Md5OfMd5s(layout)
+  return {
+    update: (piece) => hasher.update(piece),
+    digest: () => formatChecksum({ ...layout, md5: hasher.digest() }),
+  }
+}
+
+class Md5OfMd5s {
   private readonly bytesPerCrc: number
   private readonly blockBytes: number
   private readonly blockMd5s: Buffer[] = []
@@ -55,9 +85,9 @@ class BlockHasher {
   private inCrc = 0
   private inBlock = 0
 
-  constructor(bytesPerCrc: number, blockBytes: number) {
+  constructor({ bytesPerCrc, blockBytes }: ChecksumLayout) {
     this.bytesPerCrc = bytesPerCrc
-    this.blockBytes = blockBytes
+    this.blockBytes = blockBytes ?? Number.MAX_SAFE_INTEGER
   }
 
   update(piece: Uint8Array): void {

@@ -142,15 +142,19 @@ async function compare(cluster: HdfsCluster, folder: string, options: { runs: nu
   for (const path of made) bytes += (await stat(path)).size
   print(`${made.length} segments, ${(bytes / MIB).toFixed(0)} MiB in all; one DataNode, replication 1`)
   const rate = (seconds: number): string => `${(bytes / MIB / seconds).toFixed(0).padStart(5)} MiB/s (${seconds.toFixed(2)} s)`
+  const dataNodeCpu = async (): Promise<number> => (await costOf(cluster.pidOf('dn1'))).cpuSeconds
   for (let round = 1; round <= options.runs; round += 1) {
     const jvm = await timed(() => cluster.shell('-ls', '/'))
     print(`run ${round}: a JVM that does nothing else takes ${jvm.seconds.toFixed(2)} s, ${jvm.cpuSeconds.toFixed(1)} CPU s; load ${loadavg()[0]?.toFixed(1) ?? ''}`)
     for (const parallel of [1, 4]) {
       const root = `/bench-${round}-${parallel}`
+      const before = await dataNodeCpu()
       const ours = await exportAll(cluster, data, { ...options, root, parallel })
-      print(`  collector, ${parallel} at a time    ${rate(ours.seconds)}, ${ours.cpuSeconds.toFixed(1)} CPU s, peak RSS ${ours.peakRssMiB.toFixed(0)} MiB`)
+      const between = await dataNodeCpu()
+      print(`  collector, ${parallel} at a time    ${rate(ours.seconds)}, ${ours.cpuSeconds.toFixed(1)} CPU s and ${(between - before).toFixed(1)} of the DataNode, peak RSS ${ours.peakRssMiB.toFixed(0)} MiB`)
       const theirs = await put(cluster, paths, { root: `${root}-put`, threads: parallel })
-      print(`  FsShell -put${parallel === 1 ? '     ' : ` -t ${parallel}`}        ${rate(theirs.seconds - jvm.seconds)}, ${theirs.cpuSeconds.toFixed(1)} CPU s`)
+      const after = await dataNodeCpu()
+      print(`  FsShell -put${parallel === 1 ? '     ' : ` -t ${parallel}`}        ${rate(theirs.seconds - jvm.seconds)}, ${theirs.cpuSeconds.toFixed(1)} CPU s and ${(after - between).toFixed(1)} of the DataNode`)
       await cluster.shell('-rm', '-r', '-skipTrash', root, `${root}-put`)
     }
   }

@@ -115,6 +115,7 @@ function struck(store: RemoteStore, strike: Strike, dataNodeHost: () => string |
     makeDirectories: (path) => store.makeDirectories(path),
     read: (path, range) => store.read(path, range),
     list: (path) => store.list(path),
+    fingerprint: (lengthBytes) => store.fingerprint(lengthBytes),
     matches: (path, expected) => store.matches(path, expected),
     close: () => store.close(),
   }

@@ -92,6 +92,12 @@ export class HdfsCluster {
     throw new Error(`${host} is none of our DataNodes`)
   }
 
+  pidOf(name: DaemonName): number {
+    const pid = this.daemons.get(name)?.pid
+    if (pid === undefined) throw new Error(`${name} does not run`)
+    return pid
+  }
+
   /** Answers when the process is gone. */
   async kill(name: DaemonName): Promise<void> {
     const daemon = this.daemons.get(name)

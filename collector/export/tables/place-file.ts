@@ -5,13 +5,12 @@
  * What each crash leaves: in the upload a temp file that nobody knows (swept), behind the rename the finished file. What
  * stands under our name and is not ours is moved aside, never removed.
  */
-import { createHash } from 'node:crypto'
 import { AppError, toAppError } from '../../../shared/errors.ts'
 import type { Log, Random } from '../../../shared/system.ts'
 import type { Offset } from '../../../shared/types.ts'
 import { TEMP_DIRECTORY } from '../layout.ts'
 import type { Owner } from '../owner.ts'
-import type { ByteSource, RemoteStore } from '../remote-store.ts'
+import { isContent, type ByteSource, type RemoteStore } from '../remote-store.ts'
 import { quarantinedTablePath, tableTempPath } from './table-layout.ts'
 
 export interface PlaceContext {
@@ -58,13 +57,16 @@ async function uploadAndRename(context: PlaceContext, file: PlacedFile): Promise
   const temp = tableTempPath(context.random.bytes(12).toString('hex'))
   liveTemps.add(temp)
   try {
-    await store.put(temp, hashed(file), { signal: context.signal })
+    await store.put(temp, file.source, { signal: context.signal })
     context.onUploaded(file.source.lengthBytes)
     const match = await store.matches(temp, { lengthBytes: file.source.lengthBytes, sha256: file.sha256, source: file.source })
     if (match === 'same') {
       await assertOurs(context, file)
       if (await store.rename(temp, file.path)) return
-    } else context.log.warn('an upload arrived damaged and is sent again', { temp, found: match })
+    } else {
+      if (!(await isContent(file.source, file.sha256))) throw new AppError('CORRUPT_DATA', `the local copy of ${file.path} is not what was made`)
+      context.log.warn('an upload arrived damaged and is sent again', { temp, found: match })
+    }
     await removeQuietly(context, temp)
   } catch (error) {
     await removeQuietly(context, temp)
@@ -77,24 +79,6 @@ async function uploadAndRename(context: PlaceContext, file: PlacedFile): Promise
 /** Raw segments have claimed these offsets long ago, so this only looks whether the store is still ours. */
 async function assertOurs(context: PlaceContext, { at }: PlacedFile): Promise<void> {
   await context.owner().claim(at, 0 as Offset)
-}
-
-/** The last piece is held back until the hash is known: a store never has all of a file that is not ours. */
-function hashed({ source, sha256, path }: PlacedFile): ByteSource {
-  return {
-    lengthBytes: source.lengthBytes,
-    open: async function* () {
-      const hash = createHash('sha256')
-      let held: Uint8Array | undefined
-      for await (const piece of source.open()) {
-        hash.update(piece)
-        if (held !== undefined) yield held
-        held = piece
-      }
-      if (hash.digest('hex') !== sha256) throw new AppError('CORRUPT_DATA', `the local copy of ${path} is not what was made`)
-      if (held !== undefined) yield held
-    },
-  }
 }
 
 async function moveAside(context: PlaceContext, file: PlacedFile): Promise<void> {

@@ -70,6 +70,7 @@ function watched(store: RemoteStore, { reads, failure }: { reads: string[]; fail
     remove: (path) => store.remove(path),
     makeDirectories: (path) => store.makeDirectories(path),
     list: (path) => store.list(path),
+    fingerprint: (lengthBytes) => store.fingerprint(lengthBytes),
     matches: (path, expected) => store.matches(path, expected),
     close: () => store.close(),
     async *read(path, range) {

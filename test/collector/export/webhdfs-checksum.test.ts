@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { hdfsMd5, parseHdfsChecksum } from '../../../collector/export/webhdfs-checksum.ts'
-import { patterned, piecewise } from './remote-store-contract.ts'
+import { checksumHasher, formatChecksum, hasLayout, hdfsMd5, parseHdfsChecksum } from '../../../collector/export/webhdfs-checksum.ts'
+import { patterned, piecewise, sha256 } from './remote-store-contract.ts'
 
 // Answers of GETFILECHECKSUM of Hadoop 3.5.0 to files with these bytes, blocks of 1 MiB.
 const answers = [
@@ -15,11 +15,16 @@ describe('the checksum of HDFS', () => {
     const parsed = parseHdfsChecksum(answer)
     if (parsed === undefined) throw new Error('the answer was not understood')
     for (const pieceBytes of [64 * 1024, 700, 1024 * 1024]) {
-      expect(await hdfsMd5(piecewise(bytes, pieceBytes), parsed)).toBe(parsed.md5)
+      expect(await hdfsMd5(piecewise(bytes, pieceBytes), parsed)).toEqual({ md5: parsed.md5, sha256: sha256(bytes) })
     }
+    const hasher = checksumHasher(parsed)
+    for (let at = 0; at < bytes.length; at += 333_333) hasher.update(bytes.subarray(at, at + 333_333))
+    expect(hasher.digest()).toBe(formatChecksum(parsed))
+    expect(hasLayout(formatChecksum(parsed), parsed)).toBe(true)
+    expect(hasLayout(formatChecksum(parsed), { ...parsed, bytesPerCrc: 1024 })).toBe(false)
     const other = Buffer.from(bytes)
     other.writeUInt8(other.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1)
-    expect(await hdfsMd5(piecewise(other), parsed)).not.toBe(parsed.md5)
+    expect((await hdfsMd5(piecewise(other), parsed)).md5).not.toBe(parsed.md5)
   })
 
   test.each([

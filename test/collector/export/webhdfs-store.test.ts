@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openRemoteStore, type StoreOptions } from '../../../collector/export/open-store.ts'
-import { bufferSource, type RemoteStore } from '../../../collector/export/remote-store.ts'
+import { bufferSource, type ByteSource, type RemoteStore } from '../../../collector/export/remote-store.ts'
+import { checksumHasher } from '../../../collector/export/webhdfs-checksum.ts'
 import { toAppError } from '../../../shared/errors.ts'
 import { createHttpClient } from '../../../shared/node/http-client.ts'
 import { simulate } from '../../sim-system.ts'
@@ -83,6 +84,37 @@ describe('a WebHDFS store in trouble', () => {
     await store.put('a', piecewise(bytes))
     expect(await store.matches('a', { lengthBytes: bytes.length, sha256: sha256(bytes), source: piecewise(bytes) })).toBe('checksum')
     expect(standIn.requests.some((request) => request.op === 'OPEN')).toBe(false)
+  })
+
+  const fingerprintOf = (content: Buffer): string => {
+    const hasher = store.fingerprint(content.length)
+    hasher?.update(content.subarray(0, 1_000_001))
+    hasher?.update(content.subarray(1_000_001))
+    return hasher?.digest() ?? ''
+  }
+  const unreadable: ByteSource = { lengthBytes: bytes.length, open: () => { throw new Error('the local file was read') } }
+
+  test('a fingerprint that was taken before spares reading the local file again, and finds a changed byte', async () => {
+    await store.put('a', piecewise(bytes))
+    script({ kind: 'corrupt' }, isUpload)
+    await store.put('b', piecewise(bytes))
+    const expected = { lengthBytes: bytes.length, sha256: sha256(bytes), fingerprint: fingerprintOf(bytes), source: unreadable }
+    expect(await store.matches('a', expected)).toBe('same')
+    expect(await store.matches('b', expected)).toBe('checksum')
+    expect(standIn.requests.some((request) => request.op === 'OPEN')).toBe(false)
+  })
+
+  test('a fingerprint of another layout than the cluster has proves nothing: the local file is read', async () => {
+    await store.put('a', piecewise(bytes))
+    const fingerprint = checksumHasher({ bytesPerCrc: 4096, blockBytes: undefined }).digest()
+    expect(await store.matches('a', { lengthBytes: bytes.length, sha256: sha256(bytes), fingerprint, source: piecewise(bytes) })).toBe('same')
+  })
+
+  test('a local twin that has changed since it was hashed vouches for nothing', async () => {
+    const rotten = Buffer.from(bytes)
+    rotten.writeUInt8(rotten.readUInt8(77) ^ 4, 77)
+    await store.put('a', piecewise(rotten))
+    expect(await store.matches('a', { lengthBytes: bytes.length, sha256: sha256(bytes), source: piecewise(rotten) })).toBe('checksum')
   })
 
   test('a server without checksums is read back instead', async () => {
