@@ -341,7 +341,7 @@ export class Follower {
     try {
       await this.rescueLost()
       const nowMs = system.clock.monotonicMs()
-      const files = [...registry.files].filter((file) => wantsIdentity(file) && file.identifyAtMs <= nowMs)
+      const files = [...registry.files].filter((file) => file.wantsIdentity && file.identifyAtMs <= nowMs)
       if (files.length === 0) return
       const adrift = files.filter((file) => file.isAdrift)
       await identifier.identify(files, signal)
@@ -496,9 +496,4 @@ export class Follower {
       this.stopped(stream)
     }
   }
-}
-
-function wantsIdentity(file: SourceFile): boolean {
-  if (file.cursor !== undefined) return false
-  return file.state.kind === 'new' || file.state.kind === 'waiting' || file.state.kind === 'failing'
 }

@@ -117,6 +117,11 @@ export class SourceFile {
     return Math.max(0, this.size - (this.cursor?.stream.settled.position ?? 0))
   }
 
+  get wantsIdentity(): boolean {
+    if (this.cursor !== undefined) return false
+    return this.state.kind === 'new' || this.state.kind === 'waiting' || this.state.kind === 'failing'
+  }
+
   /**
    * It had a stream of its own in this process and has none now: until it is identified again nobody compares its bytes,
    * so that it may be cut once more without being seen.
