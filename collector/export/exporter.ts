@@ -15,6 +15,7 @@ import type { System } from '../../shared/system.ts'
 import { toOffset, type Offset } from '../../shared/types.ts'
 import type { ExportInfo } from '../../shared/wire.ts'
 import type { Zstd } from '../../shared/zstd.ts'
+import { Mutex } from '../storage/mutex.ts'
 import type { TopicLog } from '../storage/topic-log.ts'
 import { Alarms, type Alarm } from './alarms.ts'
 import { declareExportMetrics, publishLag, type ExportMetrics } from './export-metrics.ts'
@@ -90,6 +91,7 @@ class SegmentExporter implements Exporter {
   private readonly partitions = new Map<string, PartitionExport>()
   private readonly running = new Map<string, Promise<void>>()
   private readonly liveTemps = new Set<string>()
+  private readonly scanTurn = new Mutex()
   private journal: Journal | undefined
   private tables: TableExporter | undefined
   private standing: Standing = { kind: 'asking', error: undefined }
@@ -287,6 +289,7 @@ class SegmentExporter implements Exporter {
         logEpoch: log.logEpoch,
         signal: this.stopping.signal,
         liveTemps: this.liveTemps,
+        scanTurn: this.scanTurn,
         onUploaded: (lengthBytes) => this.metrics.bytes.add(lengthBytes),
         onQuarantined: (key, path) => this.alarmList.raise(`quarantined ${path}`, { code: 'EXPORT_QUARANTINED', message: `${key.topic}-${key.partition}: a file under our name was not ours; it is ${path} now` }),
       },

@@ -1,8 +1,8 @@
 /**
- * The way of one sealed segment to the store: planned → encoded → per file (uploaded → verified → renamed) → recorded.
- * Each arrow is a synced journal record, written when what it says is true; a process that dies anywhere goes on from
- * the last one. One run per partition at a time; runs of different partitions share nothing but the journal and the
- * owner file.
+ * The way of one sealed segment to the store: planned → encoded → all files side by side (uploaded → verified) → one file
+ * after the other renamed → recorded. Each arrow is a synced journal record, written when what it says is true; a process
+ * that dies anywhere goes on from the last one. One run per partition at a time; runs of different partitions share
+ * nothing but the journal, the owner file and their turn at reading.
  *
  * What each crash leaves, and what the next run makes of it:
  * - in an upload: a short or whole temp file that the journal does not know. A fresh name is used, the sweep removes it.
@@ -15,6 +15,7 @@ import { AppError, errnoOf, toAppError, unreachable } from '../../shared/errors.
 import { writeFileDurably } from '../../shared/files.ts'
 import type { System } from '../../shared/system.ts'
 import type { Zstd } from '../../shared/zstd.ts'
+import type { Mutex } from '../storage/mutex.ts'
 import type { SegmentInfo } from '../storage/topic-log.ts'
 import type { EncodedFile, ExportedSegment, FileProgress } from './journal-format.ts'
 import type { Journal } from './journal.ts'
@@ -39,6 +40,8 @@ export interface SegmentExportContext {
   readonly signal: AbortSignal
   /** Temp names in use by this process: the sweep leaves them alone. */
   readonly liveTemps: Set<string>
+  /** One segment at a time is read and checked: this process has one thread for it, and who is done uploads meanwhile. */
+  readonly scanTurn: Mutex
   readonly onUploaded: (lengthBytes: number) => void
   readonly onQuarantined: (key: SegmentKey, path: string) => void
 }
@@ -53,9 +56,20 @@ export async function exportSegment(context: SegmentExportContext, segment: Segm
   const directory = partitionDirectory(segment.topic, segment.partition)
   await context.store.makeDirectories(TEMP_DIRECTORY)
   await context.store.makeDirectories(directory)
-  for (const file of files) await finishFile(context, { key: entry.key, segment, file })
+  const jobs = files.map((file) => ({ key: entry.key, segment, file }))
+  // The small files and the announcement cost the store's patience, not its bandwidth: they go beside the log.
+  const announced = context.owner().claim(entry.key, entry.key.nextOffset)
+  await allOrFirstFailure([announced, ...jobs.map((job) => bringTo('verified', context, job))])
+  // One after the other, the manifest last: it makes the others count.
+  for (const job of jobs) await bringTo('renamed', context, job)
   await context.journal.append({ type: 'recorded', ...at(entry.key) })
   await removeLocalManifest(context, entry.key)
+}
+
+/** To the end of each, so that nothing of a failed run goes on beside the next one. */
+async function allOrFirstFailure(work: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((each) => each.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
 }
 
 function at(key: SegmentKey): Pick<SegmentKey, 'topic' | 'partition' | 'baseOffset'> {
@@ -89,7 +103,7 @@ async function encode(context: SegmentExportContext, found: { segment: SegmentIn
     return entry.progress.files
   }
   if (entry.progress.kind === 'encoded') await context.journal.append({ type: 'planned', ...entry.key })
-  const { files, maxTimestampMs } = await describeFiles(context, { key: entry.key, segment })
+  const { files, maxTimestampMs } = await context.scanTurn.run(() => describeFiles(context, { key: entry.key, segment }))
   await context.journal.append({ type: 'encoded', ...at(entry.key), maxTimestampMs, files: files.map(withoutFingerprint) })
   return files
 }
@@ -109,6 +123,7 @@ async function areAsEncoded(context: SegmentExportContext, found: { key: Segment
 async function describeFiles(context: SegmentExportContext, found: { key: SegmentKey; segment: SegmentInfo }): Promise<{ files: OutgoingFile[]; maxTimestampMs: number | null }> {
   const { system, store, zstd } = context
   const { key, segment } = found
+  if (context.signal.aborted) throw new AppError('ABORTED', 'the export was stopped')
   const fingerprint = store.fingerprint(segment.sizeBytes)
   const scan = await scanSegment(system.fs, segment, { zstd, fingerprint })
   const files: OutgoingFile[] = [{ kind: 'log', lengthBytes: segment.sizeBytes, sha256: scan.sha256, ...printed(fingerprint) }]
@@ -174,7 +189,7 @@ interface FileJob {
   readonly file: OutgoingFile
 }
 
-async function finishFile(context: SegmentExportContext, job: FileJob): Promise<void> {
+async function bringTo(goal: 'verified' | 'renamed', context: SegmentExportContext, job: FileJob): Promise<void> {
   for (let steps = 0; steps < FILE_STEPS_MAX; steps += 1) {
     if (context.signal.aborted) throw new AppError('ABORTED', 'the export was stopped')
     const progress = fileProgress(context, job)
@@ -186,6 +201,7 @@ async function finishFile(context: SegmentExportContext, job: FileJob): Promise<
         await verify(context, job, progress.temp)
         break
       case 'verified':
+        if (goal === 'verified') return
         await place(context, job, progress.temp)
         break
       case 'renamed':

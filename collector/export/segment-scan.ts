@@ -88,7 +88,7 @@ function batchesOf(fs: FileSystem, segment: SegmentInfo, onPiece: (piece: Uint8A
       yield piece
     }
   }
-  return splitBatches(pieces())
+  return splitBatches(pieces(), { isKept: false })
 }
 
 function foldStream(streams: Map<string, StreamFold>, found: { batch: Buffer; header: BatchHeader; zstd: Zstd }): void {

@@ -2,7 +2,8 @@
  * `npm run bench:export -- [--runs N] [--segments N] [--mib N]`: what the export of a real collector process moves to a
  * real HDFS, beside Hadoop's own `FsShell -put` of the same files in the same run, in turn. The collector does more: it
  * checks each record batch, hashes, compares the checksum of HDFS, writes manifests and renames. The JVM's start is
- * taken off the rates of the shell and told apart; CPU seconds are those of whole processes. It measures, it never judges.
+ * taken off the rates of the shell and told apart; CPU seconds are those of whole processes. The third in the row is what
+ * WebHDFS itself takes: the same files sent by this process, with nothing checked or journaled. It measures, it never judges.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,7 +13,10 @@ import { join } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
 import { encodeFrame, type JournalRecord } from '../../collector/export/journal-format.ts'
 import { segmentFileKinds } from '../../collector/export/layout.ts'
+import { fileSource } from '../../collector/export/local-file.ts'
+import { openRemoteStore } from '../../collector/export/open-store.ts'
 import { createNodeSystem } from '../../shared/node-system.ts'
+import { createHttpClient } from '../../shared/node/http-client.ts'
 import { toOffset } from '../../shared/types.ts'
 import { HdfsCluster } from '../real/hdfs-cluster.ts'
 import { reasonToSkip } from '../real/java.ts'
@@ -126,6 +130,22 @@ async function put(cluster: HdfsCluster, paths: readonly string[], options: { ro
   return timed(() => cluster.shell(...flags, '-put', ...several, ...paths, options.root))
 }
 
+/** Plain uploads over WebHDFS, as `curl -T` would do them. */
+async function sendPlainly(cluster: HdfsCluster, paths: readonly string[], options: { root: string; parallel: number }): Promise<number> {
+  const store = openRemoteStore(cluster.url(options.root), { userName: user }, { system, http: createHttpClient(), streamingHttp: createHttpClient({ keepsConnections: false }) })
+  await store.makeDirectories('')
+  await run('sync')
+  const started = performance.now()
+  const queue = paths.map((path, index) => ({ path, name: `plain-${index}.log` }))
+  const senders = Array.from({ length: options.parallel }, async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) await store.put(next.name, fileSource(system.fs, next.path, (await stat(next.path)).size))
+  })
+  await Promise.all(senders)
+  const seconds = (performance.now() - started) / 1000
+  await store.close()
+  return seconds
+}
+
 async function compare(cluster: HdfsCluster, folder: string, options: { runs: number; segments: number; mib: number }): Promise<void> {
   const data = join(folder, 'data')
   const made = await makeSegments(data, options)
@@ -155,7 +175,9 @@ async function compare(cluster: HdfsCluster, folder: string, options: { runs: nu
       const theirs = await put(cluster, paths, { root: `${root}-put`, threads: parallel })
       const after = await dataNodeCpu()
       print(`  FsShell -put${parallel === 1 ? '     ' : ` -t ${parallel}`}        ${rate(theirs.seconds - jvm.seconds)}, ${theirs.cpuSeconds.toFixed(1)} CPU s and ${(after - between).toFixed(1)} of the DataNode`)
-      await cluster.shell('-rm', '-r', '-skipTrash', root, `${root}-put`)
+      const plainSeconds = await sendPlainly(cluster, paths, { root: `${root}-plain`, parallel })
+      print(`  plain PUT, ${parallel} at a time    ${rate(plainSeconds)}, and ${((await dataNodeCpu()) - after).toFixed(1)} CPU s of the DataNode`)
+      await cluster.shell('-rm', '-r', '-skipTrash', root, `${root}-put`, `${root}-plain`)
     }
   }
 }

@@ -61,7 +61,7 @@ async function* grouped(pieces: AsyncIterable<Uint8Array>, progress: { next: num
   let group: Buffer[] = []
   let bytes = 0
   let { next } = progress
-  for await (const batch of splitBatches(pieces)) {
+  for await (const batch of splitBatches(pieces, { isKept: true })) {
     const header = readBatchHeader(batch)
     if (!hasValidCrc(batch)) throw new AppError('CORRUPT_DATA', `CRC-32C of the batch at offset ${header.baseOffset} does not match`)
     if (header.baseOffset < next) continue

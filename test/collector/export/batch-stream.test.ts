@@ -25,7 +25,7 @@ async function* cut(bytes: Buffer, sizes: readonly number[]): AsyncGenerator<Uin
 
 async function split(pieces: AsyncIterable<Uint8Array>): Promise<Buffer[]> {
   const found: Buffer[] = []
-  for await (const batch of splitBatches(pieces)) found.push(Buffer.from(batch))
+  for await (const batch of splitBatches(pieces, { isKept: false })) found.push(Buffer.from(batch))
   return found
 }
 
@@ -35,6 +35,16 @@ test('the batches come out whole, however the bytes are cut', async () => {
       expect(await split(cut(Buffer.concat(batches), sizes))).toEqual(batches)
     }),
   )
+})
+
+test('batches that are kept stay as they are', async () => {
+  const found: Buffer[] = []
+  const whole = async function* (): AsyncGenerator<Uint8Array> {
+    const all = Buffer.concat(batches)
+    for (let at = 0; at < all.length; at += 300) yield all.subarray(at, at + 300)
+  }
+  for await (const batch of splitBatches(whole(), { isKept: true })) found.push(batch)
+  expect(found).toEqual(batches)
 })
 
 test('what is cut, or says an impossible length, is damaged', async () => {

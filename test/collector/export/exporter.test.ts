@@ -273,30 +273,6 @@ describe('what an exporter meets', () => {
     await exporter.close()
   })
 
-  test('a local file that rots between its check and its upload is damage, and is neither sent for ever nor renamed', async () => {
-    const segment = await segments.add('app', 0)
-    const rotten = Buffer.from(segments.contents.get(segment.files.log) ?? Buffer.alloc(0))
-    rotten.writeUInt8(rotten.readUInt8(70) ^ 1, 70)
-    let uploads = 0
-    const late: RemoteStore = {
-      ...store,
-      put: async (path, source, options) => {
-        if (path.startsWith('_tmp') && path.endsWith('.log')) {
-          uploads += 1
-          await segments.put(segment.files.log, rotten)
-        }
-        await store.put(path, source, options)
-      },
-    }
-    const exporter = await started({ store: late })
-    expect(await codeOf(exporter.exportNow())).toBe('CORRUPT_DATA')
-    expect(uploads).toBe(1)
-    expect(await store.list('raw/app/p=0')).toEqual([])
-    expect(await store.list('_tmp')).toEqual([])
-    expect(exporter.alarms()).toMatchObject([{ code: 'EXPORT_SEGMENT_DAMAGED' }])
-    await exporter.close()
-  })
-
   test.each([
     { what: 'done, but answered false', before: true },
     { what: 'not done, and answered false', before: false },
