@@ -145,12 +145,12 @@ export function recordsOf(batch: Buffer): Buffer {
   return batch.subarray(BATCH_HEADER_BYTES)
 }
 
-/** The records section decompressed. `batch` is one whole batch whose CRC was checked. */
-export function decodeRecords(batch: Buffer, zstd: Zstd, contentBytesMax: number): Buffer {
+/** The records section decompressed. `batch` is one whole batch whose CRC was checked; `allocate` as in `Zstd.decompressSync`. */
+export function decodeRecords(batch: Buffer, zstd: Zstd, contentBytesMax: number, allocate?: (bytes: number) => Buffer): Buffer {
   const codec = batch.readUInt16BE(21) & ATTRIBUTES_CODEC
   if (codec === CODEC_NONE) return recordsOf(batch)
   if (codec !== CODEC_ZSTD) throw new AppError('UNSUPPORTED_COMPRESSION', `codec ${codec}`)
-  return zstd.decompressSync(recordsOf(batch), contentBytesMax)
+  return zstd.decompressSync(recordsOf(batch), contentBytesMax, allocate)
 }
 
 /** Key, `tr` header and labels of a batch's first record, as copies or views; undefined where the record has none. */
@@ -249,6 +249,22 @@ export class RecordCursor {
     if (this.headerCount < 0 || reader.at > this.end) throw corrupt(`record at ${this.start} does not fit its length`)
     reader.at = this.end
     return true
+  }
+
+  /** Passes over the records that end at or before `position`, by their lengths alone; `next` then moves to the one behind. */
+  skipTo(position: number): void {
+    const { reader, raw } = this
+    for (let start = reader.at; start < raw.length; start = reader.at) {
+      const length = reader.varint()
+      const end = reader.at + length
+      // A length that makes no sense is left to `next`, which tells.
+      if (length < 0 || end > raw.length || end > position) {
+        reader.at = start
+        return
+      }
+      reader.at = end
+      this.end = end
+    }
   }
 
   /** Value of the current record's header of this name, as a view; undefined when absent or null. */

@@ -7,6 +7,7 @@ import type { Transform } from 'node:stream'
 import zlib from 'node:zlib'
 import type { WasmCodec } from 'zstd-codec'
 import { AppError } from './errors.ts'
+import { makeDecoder, type Decoder } from './zstd-decoder.ts'
 import { BLOCK_BYTES_MAX, firstBlockFrame, parseFrame, plainFirstBlock, withPlainStart } from './zstd-frame.ts'
 
 /** `WINDOW_BYTES_MAX` of zstd-frame.ts. */
@@ -32,8 +33,12 @@ export interface Zstd {
    */
   compress<T>(raw: Uint8Array, options: CompressOptions, use: (frame: readonly Uint8Array[]) => T): Promise<T>
   compressSync(raw: Uint8Array, level: number): Buffer
-  /** Exactly one whole frame of at most `contentBytesMax`; throws CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or UNSUPPORTED_COMPRESSION. */
-  decompressSync(frame: Uint8Array, contentBytesMax: number): Buffer
+  /**
+   * Exactly one whole frame of at most `contentBytesMax`; throws CORRUPT_MESSAGE, MESSAGE_TOO_LARGE or
+   * UNSUPPORTED_COMPRESSION. `allocate` offers memory for the content, of exactly the size asked for; a codec with memory of
+   * its own does not ask.
+   */
+  decompressSync(frame: Uint8Array, contentBytesMax: number, allocate?: (bytes: number) => Buffer): Buffer
   /** The first block's content, at most 128 KiB, perhaps as a view: enough to see the first record of a batch. */
   firstBlockSync(frame: Uint8Array, contentBytesMax: number): Buffer
 }
@@ -74,6 +79,7 @@ interface NativeZstd {
   zstdCompressSync(raw: Uint8Array, options: object): Buffer
   zstdDecompressSync(frame: Uint8Array, options: object): Buffer
   createZstdCompress(options: object): Transform
+  createZstdDecompress(options: object): Transform
   constants: { ZSTD_c_compressionLevel: number; ZSTD_c_minMatch: number; ZSTD_d_windowLogMax: number; ZSTD_e_end: number }
 }
 
@@ -87,12 +93,13 @@ function nativeZstd(): Zstd {
   const pool = new CompressorPool(native)
   const compressSync = (raw: Uint8Array, level: number): Buffer =>
     native.zstdCompressSync(raw, { params: compressParams(native, level), pledgedSrcSize: raw.length, chunkSize: chunkSizeFor(raw.length) })
+  const decoder = nativeDecoder(native, compressSync)
   const decompress = (frame: Uint8Array, size: number): Buffer => {
     try {
       return native.zstdDecompressSync(frame, {
         maxOutputLength: Math.max(size, 1),
         chunkSize: Math.max(size, 64),
-        params: { [native.constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
+        params: decompressParams(native),
       })
     } catch (error) {
       throw corrupt('zstd frame does not decompress', error)
@@ -102,15 +109,31 @@ function nativeZstd(): Zstd {
     name: 'node:zlib',
     compressSync,
     compress: compressWith((raw, level, use) => (raw.length < POOL_BYTES_MIN ? Promise.resolve(use([compressSync(raw, level)])) : pool.compress(raw, level, use))),
-    decompressSync: (frame, contentBytesMax) => {
+    decompressSync: (frame, contentBytesMax, allocate = (bytes) => Buffer.allocUnsafe(bytes)) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
-      return checkSize(decompress(frame, contentSize), contentSize)
+      if (decoder === undefined || contentSize === 0) return checkSize(decompress(frame, contentSize), contentSize)
+      const content = allocate(contentSize)
+      if (!decoder.decode(frame, content)) throw corrupt(`zstd frame does not decompress to the ${contentSize} bytes that its header says`)
+      return content
     },
     firstBlockSync: (frame, contentBytesMax) => {
       const parsed = parseFrame(frame, contentBytesMax)
       return plainFirstBlock(frame, parsed) ?? decompress(firstBlockFrame(frame, parsed), BLOCK_BYTES_MAX)
     },
   }
+}
+
+function nativeDecoder(native: NativeZstd, compressSync: Zstd['compressSync']): Decoder | undefined {
+  const content = Buffer.alloc(1000, 'a first frame ')
+  return makeDecoder({
+    open: () => native.createZstdDecompress({ params: decompressParams(native), chunkSize: 64 }),
+    end: native.constants.ZSTD_e_end,
+    proof: { frame: compressSync(content, 1), content },
+  })
+}
+
+function decompressParams({ constants }: NativeZstd): Record<number, number> {
+  return { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX }
 }
 
 /**

@@ -28,7 +28,13 @@ export type UnitScanner = (unit: ScanUnit) => ScanPage
 export function createUnitScanner(task: ScanTask, zstd: Zstd): UnitScanner {
   const decider = new SourceDecider(task.source)
   const rows = new BatchRows(task, compileMatcher(task.match), decider)
-  return (unit) => new UnitScan({ task, unit, zstd, decider, rows }).run()
+  // One batch at a time, and whatever of it goes into the page is copied.
+  let memory = Buffer.alloc(0)
+  const allocate = (bytes: number): Buffer => {
+    if (memory.length < bytes) memory = Buffer.allocUnsafeSlow(bytes)
+    return memory.subarray(0, bytes)
+  }
+  return (unit) => new UnitScan({ task, unit, zstd, decider, rows, allocate }).run()
 }
 
 interface ScanParts {
@@ -37,6 +43,7 @@ interface ScanParts {
   readonly zstd: Zstd
   readonly decider: SourceDecider
   readonly rows: BatchRows
+  readonly allocate: (bytes: number) => Buffer
 }
 
 class UnitScan {
@@ -72,7 +79,7 @@ class UnitScan {
     const { task, unit, zstd, decider, rows } = this.parts
     try {
       if (decider.isNeeded && !this.mayHold(batch)) return true
-      const raw = decodeRecords(batch.bytes, zstd, wireLimits.batchContentBytesMax)
+      const raw = decodeRecords(batch.bytes, zstd, wireLimits.batchContentBytesMax, this.parts.allocate)
       this.batchesRead += 1
       this.contentBytes += raw.length
       rows.collect(raw, batch, unit)
