@@ -8,6 +8,7 @@
 import { AppError } from '../../shared/errors.ts'
 import { decodeLabels, LABELS_HEADER_KEY, type Labels } from '../../shared/labels.ts'
 import { RecordCursor, type RecordMark } from '../../shared/record-batch.ts'
+import { NOWHERE } from './literal-search.ts'
 import type { RecordMatcher } from './record-matcher.ts'
 import type { ScanTask, ScanUnit } from './scan-types.ts'
 import { isSealed, type UnitBatch } from './unit-batch.ts'
@@ -60,12 +61,21 @@ export class BatchRows {
     if (!this.decider.admitsLabels(labels)) return
     if (sealed && !this.decider.admits(firstRecordKey(raw) ?? Buffer.alloc(0))) return
     matcher.begin(raw)
-    const canStop = !task.match.invert && !this.hasContext
+    const onlyMatchesCount = !task.match.invert && !this.hasContext
+    // Rows are merged by the running maximum of all timestamps up to theirs. An agent's records were read at one moment.
+    const isOneMoment = sealed && batch.header.maxTimestampMs === baseTimestampMs
+    const maySkip = task.want === 'count' || isOneMoment
     const sinceMs = task.sinceMs ?? -Infinity
     const untilMs = task.untilMs ?? Infinity
     const cursor = new RecordCursor(raw)
-    let maxMs = -Infinity
-    while (!(canStop && matcher.isExhausted()) && cursor.next()) {
+    let maxMs = isOneMoment ? baseTimestampMs : -Infinity
+    for (;;) {
+      if (onlyMatchesCount) {
+        const nearest = matcher.nextFrom(cursor.end)
+        if (nearest === NOWHERE) break
+        if (maySkip) cursor.skipTo(nearest)
+      }
+      if (!cursor.next()) break
       if (cursor.offsetDelta < 0 || cursor.offsetDelta > lastOffsetDelta) {
         throw new AppError('CORRUPT_MESSAGE', `record with offset delta ${cursor.offsetDelta}, the last one is ${lastOffsetDelta}`)
       }

@@ -7,7 +7,7 @@
  *
  * One instance serves one content at a time.
  */
-const NOWHERE = Number.MAX_SAFE_INTEGER
+export const NOWHERE = Number.MAX_SAFE_INTEGER
 
 export class LiteralSearch {
   private readonly needles: readonly Buffer[]
@@ -28,9 +28,20 @@ export class LiteralSearch {
     for (const [at, needle] of this.needles.entries()) this.found[at] = this.search(needle, 0)
   }
 
-  /** Whether nothing is to be found any more behind the last question's start. */
-  isExhausted(): boolean {
-    return this.found.every((position) => position === NOWHERE)
+  /** Where the first occurrence of any needle begins at or behind `start`, which never goes back. */
+  nextFrom(start: number): number {
+    const { needles, found } = this
+    let nearest = NOWHERE
+    for (let at = 0; at < needles.length; at += 1) {
+      const needle = needles[at]
+      let position = found[at] ?? NOWHERE
+      if (needle !== undefined && position < start) {
+        position = this.search(needle, start)
+        found[at] = position
+      }
+      if (position < nearest) nearest = position
+    }
+    return nearest
   }
 
   /** Where an occurrence begins that lies in [start, end) as a whole, or -1. `start` never goes back. */

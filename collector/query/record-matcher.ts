@@ -16,8 +16,8 @@ import { requiredLiterals } from './regex-literals.ts'
 
 export interface RecordMatcher {
   begin(raw: Buffer): void
-  /** Whether no record behind the last one asked for can match. */
-  isExhausted(): boolean
+  /** Records that end at or before this position, at or behind `start`, do not match; NOWHERE: none does. `start` never goes back. */
+  nextFrom(start: number): number
   /** Whether the value raw[start, end) matches. Asked with rising positions. */
   matches(start: number, end: number): boolean
 }
@@ -46,7 +46,7 @@ function checkPatterns(patterns: readonly string[]): void {
 
 const matchAll: RecordMatcher = {
   begin: () => undefined,
-  isExhausted: () => false,
+  nextFrom: (start) => start,
   matches: () => true,
 }
 
@@ -59,7 +59,7 @@ function fixedMatcher(spec: MatchSpec): RecordMatcher {
       content = raw
       search.begin(raw)
     },
-    isExhausted: () => search.isExhausted(),
+    nextFrom: (start) => search.nextFrom(start),
     matches: spec.word
       ? (start, end) => search.someIn(start, end, (from, to) => !endsInWord(content, start, from) && !beginsWithWord(content, to, end))
       : (start, end) => search.findIn(start, end) >= 0,
@@ -75,7 +75,7 @@ function regexMatcher(spec: MatchSpec): RecordMatcher {
       content = raw
       search?.begin(raw)
     },
-    isExhausted: () => search?.isExhausted() ?? false,
+    nextFrom: (start) => search?.nextFrom(start) ?? start,
     matches: (start, end) => {
       if (search !== undefined && search.findIn(start, end) < 0) return false
       const text = content.toString('utf8', start, end)

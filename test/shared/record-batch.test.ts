@@ -208,3 +208,18 @@ test('a caller that fails with its frame is told, and the next frame is whole', 
   await expect(failing()).rejects.toMatchObject({ code: 'STORAGE_ERROR' })
   expect(zstd.decompressSync(await zstd.compress(raw, { level: 1, plainBytes: 0 }, (frame) => Buffer.concat(frame)), CONTENT_MAX).equals(raw)).toBe(true)
 })
+
+test('records are passed over by their lengths: what ends behind the position comes next', () => {
+  const builder = new RecordsBuilder({ capacity: CONTENT_MAX, key: Buffer.from('k'), sourceHeaderBytes: 0 })
+  const line = Buffer.alloc(300, 'x')
+  for (let at = 0; at < 100; at += 1) builder.append(line, { start: 0, end: at * 3, mark: 'newline', timestampMs: 1 })
+  const { raw } = builder.finish(undefined)
+  const ends: number[] = []
+  for (const cursor = new RecordCursor(raw); cursor.next(); ) ends.push(cursor.end)
+  for (let position = 0; position <= raw.length; position += 1) {
+    const cursor = new RecordCursor(raw)
+    cursor.skipTo(position)
+    const expected = ends.findIndex((end) => end > position)
+    expect(cursor.next() ? cursor.offsetDelta : -1).toBe(expected)
+  }
+})
