@@ -7,8 +7,8 @@ import type { Transform } from 'node:stream'
 import zlib from 'node:zlib'
 import type { WasmCodec } from 'zstd-codec'
 import { AppError } from './errors.ts'
-import { makeDecoder, type Decoder } from './zstd-decoder.ts'
 import { BLOCK_BYTES_MAX, firstBlockFrame, parseFrame, plainFirstBlock, withPlainStart } from './zstd-frame.ts'
+import { makeCodec, type Codec } from './zstd-handle.ts'
 
 /** `WINDOW_BYTES_MAX` of zstd-frame.ts. */
 const WINDOW_LOG_MAX = 23
@@ -94,6 +94,12 @@ function nativeZstd(): Zstd {
   const compressSync = (raw: Uint8Array, level: number): Buffer =>
     native.zstdCompressSync(raw, { params: compressParams(native, level), pledgedSrcSize: raw.length, chunkSize: chunkSizeFor(raw.length) })
   const decoder = nativeDecoder(native, compressSync)
+  const encoders = new Map<number, Encoder>()
+  const encoderFor = (level: number): Encoder => {
+    const encoder = encoders.get(level) ?? new Encoder(native, level)
+    encoders.set(level, encoder)
+    return encoder
+  }
   const decompress = (frame: Uint8Array, size: number): Buffer => {
     try {
       return native.zstdDecompressSync(frame, {
@@ -108,12 +114,13 @@ function nativeZstd(): Zstd {
   return {
     name: 'node:zlib',
     compressSync,
-    compress: compressWith((raw, level, use) => (raw.length < POOL_BYTES_MIN ? Promise.resolve(use([compressSync(raw, level)])) : pool.compress(raw, level, use))),
+    compress: compressWith((raw, level, use) =>
+      raw.length < POOL_BYTES_MIN ? Promise.resolve(use([encoderFor(level).encode(raw) ?? compressSync(raw, level)])) : pool.compress(raw, level, use)),
     decompressSync: (frame, contentBytesMax, allocate = (bytes) => Buffer.allocUnsafe(bytes)) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
       if (decoder === undefined || contentSize === 0) return checkSize(decompress(frame, contentSize), contentSize)
       const content = allocate(contentSize)
-      if (!decoder.decode(frame, content)) throw corrupt(`zstd frame does not decompress to the ${contentSize} bytes that its header says`)
+      if (decoder.run(frame, content) !== contentSize) throw corrupt(`zstd frame does not decompress to the ${contentSize} bytes that its header says`)
       return content
     },
     firstBlockSync: (frame, contentBytesMax) => {
@@ -123,13 +130,37 @@ function nativeZstd(): Zstd {
   }
 }
 
-function nativeDecoder(native: NativeZstd, compressSync: Zstd['compressSync']): Decoder | undefined {
-  const content = Buffer.alloc(1000, 'a first frame ')
-  return makeDecoder({
-    open: () => native.createZstdDecompress({ params: decompressParams(native), chunkSize: 64 }),
+/** What codecs are proved with. */
+const PROOF = Buffer.alloc(1000, 'a first frame ')
+/** The streams' own output, which stays unused. */
+const CHUNK_BYTES_MIN = 64
+
+function nativeDecoder(native: NativeZstd, compressSync: Zstd['compressSync']): Codec | undefined {
+  return makeCodec({
+    open: () => native.createZstdDecompress({ params: decompressParams(native), chunkSize: CHUNK_BYTES_MIN }),
     end: native.constants.ZSTD_e_end,
-    proof: { frame: compressSync(content, 1), content },
+    proof: { input: compressSync(PROOF, 1), outputBytes: PROOF.length, isRight: (output) => PROOF.equals(output) },
   })
+}
+
+/** Small frames, made at once in the caller's thread. The answer is good until the next one. */
+class Encoder {
+  private readonly codec: Codec | undefined
+  private readonly output = Buffer.allocUnsafeSlow(chunkSizeFor(POOL_BYTES_MIN))
+
+  constructor(native: NativeZstd, level: number) {
+    this.codec = makeCodec({
+      open: () => native.createZstdCompress({ params: compressParams(native, level), chunkSize: CHUNK_BYTES_MIN }),
+      end: native.constants.ZSTD_e_end,
+      proof: { input: PROOF, outputBytes: chunkSizeFor(PROOF.length), isRight: (frame) => parseFrame(frame, PROOF.length).contentSize === PROOF.length && PROOF.equals(native.zstdDecompressSync(frame, {})) },
+    })
+  }
+
+  /** `raw` below POOL_BYTES_MIN. undefined where this Node's handles are others. */
+  encode(raw: Uint8Array): Buffer | undefined {
+    const written = this.codec?.run(raw, this.output)
+    return written === undefined ? undefined : this.output.subarray(0, written)
+  }
 }
 
 function decompressParams({ constants }: NativeZstd): Record<number, number> {

@@ -1,18 +1,20 @@
+import { randomBytes } from 'node:crypto'
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
 import { AppError } from '../../shared/errors.ts'
-import { makeDecoder } from '../../shared/zstd-decoder.ts'
+import { makeCodec } from '../../shared/zstd-handle.ts'
 import { hasNativeZstd, loadZstd } from '../../shared/zstd.ts'
 
 const MAX = 1024 * 1024
+const proof = { input: Buffer.from('x'), outputBytes: 1, isRight: (output: Uint8Array) => output[0] === 0x78 }
 
-test('a Node whose streams have no such handle gives no decoder', () => {
-  expect(makeDecoder({ open: () => new PassThrough(), end: 2, proof: { frame: Buffer.from('x'), content: Buffer.from('x') } })).toBeUndefined()
+test('a Node whose streams have no such handle gives no codec', () => {
+  expect(makeCodec({ open: () => new PassThrough(), end: 2, proof })).toBeUndefined()
 })
 
-test('a handle that decodes to something else is not believed', () => {
+test('a handle that makes something else is not believed', () => {
   const stream = Object.assign(new PassThrough(), { _handle: { writeSync: () => undefined }, _writeState: new Uint32Array(2) })
-  expect(makeDecoder({ open: () => stream, end: 2, proof: { frame: Buffer.from('x'), content: Buffer.from('x') } })).toBeUndefined()
+  expect(makeCodec({ open: () => stream, end: 2, proof })).toBeUndefined()
 })
 
 test.runIf(hasNativeZstd())('good frames between broken ones are decoded, into the memory that was offered', async () => {
@@ -28,6 +30,18 @@ test.runIf(hasNativeZstd())('good frames between broken ones are decoded, into t
       expect(decoded.equals(content)).toBe(true)
       expect(decoded.buffer).toBe(memory.buffer)
       expect(() => zstd.decompressSync(broken, MAX)).toThrow(AppError)
+    }
+  }
+})
+
+test.runIf(hasNativeZstd())('small frames of every size and level are whole, one after another from the same context', async () => {
+  const zstd = await loadZstd()
+  for (const level of [1, 9, -5]) {
+    for (const bytes of [1, 17, 300, 5000, 65_535]) {
+      for (const content of [Buffer.alloc(bytes, 'tailrace '), randomBytes(bytes)]) {
+        const frame = await zstd.compress(content, { level, plainBytes: 0 }, (pieces) => Buffer.concat(pieces))
+        expect(zstd.decompressSync(frame, MAX).equals(content)).toBe(true)
+      }
     }
   }
 })
