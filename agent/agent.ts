@@ -117,6 +117,7 @@ export class Agent {
       handles: this.handles,
       pace: config,
       rateLimitBytes: config.rateLimitBytes,
+      isOnce: config.isOnce,
       isConnected: () => this.session.state.kind === 'connected',
       events: {
         changed: (file, how) => this.follower.changed(file, how),

@@ -40,6 +40,8 @@ export interface ReaderDeps {
   readonly handles: Handles
   readonly pace: PaceLimits
   readonly rateLimitBytes: number | undefined
+  /** Whether a file's end ends the work (`--once`). */
+  readonly isOnce: boolean
   readonly isConnected: () => boolean
   readonly events: ReaderEvents
 }
@@ -197,7 +199,7 @@ export class Reader {
     const { clock } = this.deps.system
     try {
       const handle = await this.deps.handles.of(file)
-      const outcome = await readTurn(file, cursor, { handle, slot, batcher: this.deps.batcher, nowMs: () => clock.nowMs() })
+      const outcome = await readTurn(file, cursor, { handle, slot, batcher: this.deps.batcher, nowMs: () => clock.nowMs(), provesEnd: this.deps.isOnce })
       if (file.state.kind === 'failing') file.state = { kind: 'reading' }
       return outcome
     } catch (error) {

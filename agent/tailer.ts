@@ -32,6 +32,11 @@ export interface TurnOptions {
   readonly slot: Slot
   readonly batcher: Batcher
   readonly nowMs: () => number
+  /**
+   * Somebody waits for the end of the file, so another read has to find nothing. Else a read that comes back short is taken
+   * for it: on a local disk it is, and elsewhere the next look at the file's size finds the rest.
+   */
+  readonly provesEnd: boolean
 }
 
 /** `file.cursor` is moved when the outcome is `framed`; the caller keeps the file from being read twice at a time. */
@@ -40,7 +45,7 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
   const start: TurnStart = { ...cursor.start, identity: cursor.stream.identity, path: pathOf(file, cursor), labels: file.input.labels }
   const overlap = Math.min(TAIL_BYTES_MAX, start.position)
   const wantsFinal = file.wantsFinal
-  const { count, isAtEnd } = await readWindow(options.handle, slot.window, { position: start.position - overlap, overlap })
+  const { count, isAtEnd } = await readWindow(options.handle, slot.window, { position: start.position - overlap, overlap, provesEnd: options.provesEnd || wantsFinal })
   if (count < overlap) return { kind: 'changed', how: 'shrunk' }
   if (!tailHash(slot.window.subarray(0, overlap)).equals(start.tailHash)) return { kind: 'changed', how: 'rewritten' }
   const fresh = count - overlap
@@ -59,8 +64,8 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
  * Fills the window as far as one read goes past the overlap. A second read might find the file truncated and refilled,
  * and its bytes would be joined to those of the file before: fresh bytes count only with compared ones from the same read.
  */
-async function readWindow(handle: FileHandle, window: Buffer, range: { position: number; overlap: number }): Promise<{ count: number; isAtEnd: boolean }> {
-  const { position, overlap } = range
+async function readWindow(handle: FileHandle, window: Buffer, range: { position: number; overlap: number; provesEnd: boolean }): Promise<{ count: number; isAtEnd: boolean }> {
+  const { position, overlap, provesEnd } = range
   let count = 0
   for (let tries = 0; tries < READ_TRIES_MAX; tries += 1) {
     count = await handle.read(window, { offset: 0, length: window.length, position })
@@ -69,6 +74,7 @@ async function readWindow(handle: FileHandle, window: Buffer, range: { position:
     }
     if (count < overlap) return { count, isAtEnd: true }
     if (count === window.length) return { count, isAtEnd: false }
+    if (!provesEnd && count > overlap) return { count, isAtEnd: true }
     const isAtEnd = (await handle.read(Buffer.alloc(1), { offset: 0, length: 1, position: position + count })) === 0
     if (isAtEnd || count > overlap) return { count, isAtEnd }
   }

@@ -18,6 +18,22 @@ test('under steady load the gap grows to lingerMsMax and no further', () => {
   expect(pace.lingerMs).toBe(250)
 })
 
+test('files that are written steadily are due at the same moments, about lingerMsMax apart', () => {
+  const dueOf = (firstMs: number, workMs: number): number[] => {
+    let pace = { lingerMs: 250, lastReadMs: firstMs }
+    return Array.from({ length: 8 }, () => {
+      const due = dueMs(pace, pace.lastReadMs + 1, limits)
+      expect(due - pace.lastReadMs).toBeGreaterThanOrEqual(125 - workMs)
+      expect(due - pace.lastReadMs).toBeLessThanOrEqual(375)
+      // Read a little later than it was due: others came first.
+      pace = afterRead(pace, due + workMs, limits)
+      return due
+    })
+  }
+  expect(dueOf(10_003, 0)).toEqual([10_250, 10_500, 10_750, 11_000, 11_250, 11_500, 11_750, 12_000])
+  expect(dueOf(10_240, 20)).toEqual([10_500, 10_750, 11_000, 11_250, 11_500, 11_750, 12_000, 12_250])
+})
+
 test('after a rest the gap is short again', () => {
   expect(afterRead({ lingerMs: 250, lastReadMs: 0 }, 10_000, limits)).toEqual({ lingerMs: 20, lastReadMs: 10_000 })
 })
