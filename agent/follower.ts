@@ -405,7 +405,7 @@ export class Follower {
     budget.release(stream.drop())
     registry.untie(file)
     registry.orphans.delete(stream.identity.idHex)
-    file.refuted.add(stream.identity.idHex)
+    file.refute(stream.identity.idHex)
     file.wasChangeSeen = true
     file.state = { kind: 'new' }
     file.identifyAtMs = 0

@@ -211,7 +211,7 @@ export class Identifier {
   }
 
   private async matches(probe: Probe, stream: KnownStream): Promise<boolean> {
-    if (stream.position > probe.size || probe.file.refuted.has(stream.id)) return false
+    if (stream.position > probe.size || probe.file.isRefuted(stream.id)) return false
     return canAdopt(probe.handle, stream, { head: probe.head, scratch: this.scratch })
   }
 

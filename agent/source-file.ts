@@ -77,7 +77,7 @@ export class SourceFile {
   identifyAtMs = 0
   moves = 0
   /** Streams whose hashes agreed at the ends and whose bytes in between are others. */
-  readonly refuted = new Set<string>()
+  private refuted: Set<string> | undefined
   /** The collector does not take a stream that begins in the middle of a file. */
   mustBeginAtStart = false
   /** Monotonic time since when some byte of it is not stored yet; undefined while all are. */
@@ -110,6 +110,16 @@ export class SourceFile {
     this.mtimeMs = options.stat.mtimeMs
     this.pace = options.pace
     this.lastGrowthMs = options.nowMs
+  }
+
+  refute(streamId: string): void {
+    // Made when it is needed: few files ever do, and an agent may follow ten thousand.
+    this.refuted ??= new Set()
+    this.refuted.add(streamId)
+  }
+
+  isRefuted(streamId: string): boolean {
+    return this.refuted?.has(streamId) ?? false
   }
 
   /** Bytes that the collector has not acked. */

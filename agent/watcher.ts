@@ -12,6 +12,8 @@ import { describeReadError } from './read-error.ts'
 
 const DIRECTORIES_MAX = 20_000
 const FILES_MAX = 200_000
+/** A look is a system call in the thread pool; events do not wait for it. */
+const DIRECTORY_LOOKS_MAX = 64
 /** Stats under way at a time: enough to keep the thread pool busy, few enough to leave it to reads. */
 const STATS_AT_A_TIME = 8
 /** The mtime of a directory has the grain of a kernel tick: a change in the same tick is seen by looking again. */
@@ -46,6 +48,8 @@ export class Watcher {
   /** mtime of each directory at the last sweep, and when that was. */
   private mtimes = new Map<string, number>()
   private sweptAtMs = 0
+  /** Where `hasChanged` stands in its round. */
+  private nextDirectory = 0
 
   constructor(system: System, globs: readonly InputGlobs[]) {
     this.system = system
@@ -56,9 +60,16 @@ export class Watcher {
     return this.globs.some((globs) => globs.matches(path))
   }
 
-  /** Whether a name may have come or gone in some directory since the last sweep. */
+  /**
+   * Whether a name may have come or gone in some directory since the last sweep. Of many directories some are looked at in
+   * each call, and each one in turn.
+   */
   async hasChanged(): Promise<boolean> {
-    for (const [directory, mtimeMs] of this.mtimes) {
+    const directories = [...this.mtimes]
+    const looks = Math.min(directories.length, DIRECTORY_LOOKS_MAX)
+    for (let look = 0; look < looks; look += 1) {
+      this.nextDirectory = (this.nextDirectory + 1) % directories.length
+      const [directory, mtimeMs] = directories[this.nextDirectory] ?? ['', 0]
       const stat = await this.statQuietly(directory)
       if ((stat?.mtimeMs ?? 0) !== mtimeMs) return true
       if (mtimeMs > this.sweptAtMs - MTIME_GRAIN_MS && this.system.clock.nowMs() - this.sweptAtMs > MTIME_GRAIN_MS) return true
