@@ -80,7 +80,7 @@ interface NativeZstd {
   zstdDecompressSync(frame: Uint8Array, options: object): Buffer
   createZstdCompress(options: object): Transform
   createZstdDecompress(options: object): Transform
-  constants: { ZSTD_c_compressionLevel: number; ZSTD_c_minMatch: number; ZSTD_d_windowLogMax: number; ZSTD_e_end: number }
+  constants: { ZSTD_c_compressionLevel: number; ZSTD_c_minMatch: number; ZSTD_c_hashLog: number; ZSTD_d_windowLogMax: number; ZSTD_e_end: number }
 }
 
 function nativeFunctions(): NativeZstd | undefined {
@@ -168,11 +168,13 @@ function decompressParams({ constants }: NativeZstd): Record<number, number> {
 }
 
 /**
- * Level 1 looks for matches from 7 bytes on. What repeats in records is often shorter: from 6 on, the loghub files come
- * out 5 % smaller, JSON lines alike, access lines 2 % larger, all at the same speed or better (measured in pieces of 1 MiB).
+ * Level 1 looks for matches of 7 bytes in a table of 2^14 places. What repeats in records is often shorter, and near: with
+ * 6 bytes and 2^13 places, which fit a core's first cache, the loghub files come out 5 % smaller and JSON lines 1 %, access
+ * lines 1 % larger, for a tenth less CPU (measured in pieces of 1 MiB).
  */
 function compressParams({ constants }: NativeZstd, level: number): Record<number, number> {
-  return { [constants.ZSTD_c_compressionLevel]: level, ...(level === 1 ? { [constants.ZSTD_c_minMatch]: 6 } : {}) }
+  const { ZSTD_c_compressionLevel, ZSTD_c_minMatch, ZSTD_c_hashLog } = constants
+  return { [ZSTD_c_compressionLevel]: level, ...(level === 1 ? { [ZSTD_c_minMatch]: 6, [ZSTD_c_hashLog]: 13 } : {}) }
 }
 
 /**
