@@ -29,7 +29,7 @@ import type { Watcher } from './watcher.ts'
 /** An event for an unknown name brings the sweep forward, but not more often than this. */
 const EVENT_SWEEP_MS = 50
 /** `--once` has somebody waiting. */
-const ONCE_TICK_MS = 20
+const ONCE_TICK_MS = 50
 /** Files that are looked at in every sweep while some directory is too busy to be watched. */
 const LOOK_AT_ALL_MAX = 2000
 const CLOSES_AT_A_TIME = 1000

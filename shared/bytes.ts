@@ -29,6 +29,15 @@ export class ByteReader {
     return at
   }
 
+  /** A varint of one byte, the most common one, undecoded; -1 where it is longer or nothing is left. */
+  private oneByte(): number {
+    if (this.at >= this.end) return -1
+    const byte = this.buffer[this.at] ?? 0x80
+    if (byte >= 0x80) return -1
+    this.at += 1
+    return byte
+  }
+
   u8(): number {
     return this.buffer.readUInt8(this.take(1))
   }
@@ -76,6 +85,8 @@ export class ByteReader {
 
   /** Zigzag varint of at most 32 bits. */
   varint(): number {
+    const first = this.oneByte()
+    if (first >= 0) return (first >>> 1) ^ -(first & 1)
     let result = 0
     for (let shift = 0; shift < 35; shift += 7) {
       const byte = this.u8()
@@ -87,6 +98,8 @@ export class ByteReader {
 
   /** Zigzag varint of at most 64 bits whose value must be a safe integer. */
   varlong(): number {
+    const first = this.oneByte()
+    if (first >= 0) return (first >>> 1) ^ -(first & 1)
     let low = 0
     let scale = 1
     for (let count = 0; count < 10; count += 1) {
@@ -158,6 +171,11 @@ export class ByteWriter {
 
 /** Bytes a zigzag varint takes, for |value| < 2^53. */
 export function varintSize(value: number): number {
+  if (value >= 0 && value < 0x2000) return value < 0x40 ? 1 : 2
+  return longVarintSize(value)
+}
+
+function longVarintSize(value: number): number {
   let rest = value >= 0 ? value * 2 : -value * 2 - 1
   let size = 1
   while (rest >= 128) {
@@ -167,8 +185,19 @@ export function varintSize(value: number): number {
   return size
 }
 
-/** Writes a zigzag varint, for |value| < 2^53, and answers the position behind it. */
+/** Writes a zigzag varint, for |value| < 2^53, and answers the position behind it. Short, so that callers take it in. */
 export function writeVarint(target: Uint8Array, at: number, value: number): number {
+  if (value < 0 || value >= 0x2000) return writeLongVarint(target, at, value)
+  if (value < 0x40) {
+    target[at] = value << 1
+    return at + 1
+  }
+  target[at] = (value << 1) | 0x80
+  target[at + 1] = value >> 6
+  return at + 2
+}
+
+function writeLongVarint(target: Uint8Array, at: number, value: number): number {
   let rest = value >= 0 ? value * 2 : -value * 2 - 1
   let next = at
   while (rest >= 128) {

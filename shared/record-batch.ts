@@ -311,7 +311,8 @@ function encodeHeader(key: string, value: Buffer): Buffer {
  */
 export class RecordsBuilder {
   private readonly buffer: Buffer
-  private readonly key: Buffer
+  /** The record key behind its length. */
+  private readonly keyField: Buffer
   private readonly sourceHeaderBytes: number
   private readonly labelsHeader: Buffer | undefined
   private at = 0
@@ -328,7 +329,8 @@ export class RecordsBuilder {
    */
   constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number; labels?: Buffer | undefined; buffer?: Buffer }) {
     this.buffer = options.buffer?.subarray(0, options.capacity) ?? Buffer.allocUnsafe(options.capacity)
-    this.key = options.key
+    this.keyField = Buffer.allocUnsafe(varintSize(options.key.length) + options.key.length)
+    this.keyField.set(options.key, writeVarint(this.keyField, 0, options.key.length))
     this.sourceHeaderBytes = options.sourceHeaderBytes
     this.labelsHeader = options.labels === undefined ? undefined : encodeHeader(LABELS_HEADER_KEY, options.labels)
   }
@@ -357,23 +359,26 @@ export class RecordsBuilder {
       this.baseTimestampMs = timestampMs
       this.maxTimestampMs = timestampMs
     }
-    const { buffer, key } = this
+    const { buffer, keyField } = this
     const valueLength = end - start
     const timestampDelta = timestampMs - this.baseTimestampMs
     const extraBytes = this.headerBytes(mark)
     const body =
-      1 + varintSize(timestampDelta) + varintSize(this.records) + varintSize(key.length) + key.length +
-      varintSize(valueLength) + valueLength + extraBytes
+      1 + varintSize(timestampDelta) + varintSize(this.records) + keyField.length + varintSize(valueLength) + valueLength + extraBytes
     if (this.at + varintSize(body) + body > buffer.length) return false
     let at = writeVarint(buffer, this.at, body)
     buffer[at] = 0
     at = writeVarint(buffer, at + 1, timestampDelta)
     at = writeVarint(buffer, at, this.records)
-    at = writeVarint(buffer, at, key.length)
-    buffer.set(key, at)
-    at = writeVarint(buffer, at + key.length, valueLength)
+    buffer.set(keyField, at)
+    at = writeVarint(buffer, at + keyField.length, valueLength)
     source.copy(buffer, at, start, end)
-    this.at = this.writeHeaders(at + valueLength, mark)
+    at += valueLength
+    if (mark === 'newline' && this.records > 0) {
+      // No headers, as of nearly every record.
+      buffer[at] = 0
+      this.at = at + 1
+    } else this.at = this.writeHeaders(at, mark)
     if (this.records === 0) this.firstRecordBytes = this.at
     this.records += 1
     if (timestampMs > this.maxTimestampMs) this.maxTimestampMs = timestampMs
