@@ -271,6 +271,8 @@ export class Identifier {
     const orphan = registry.orphans.get(stream.id)
     // Became an orphan, or was read on, while we looked: what was compared is not where it stands.
     if (orphan !== undefined && orphan.start.position !== stream.position) return
+    // Settled while we looked, one way or the other: the collector is asked again, since it may have refused what was on its way.
+    if (orphan === undefined && stream.isOrphan) return
     const headLength = Math.min(HEAD_BYTES_MAX, stream.position)
     const start = {
       position: stream.position,

@@ -22,6 +22,8 @@ export interface KnownStream {
   readonly path: string
   /** Path in the record key. */
   readonly keyPath: string
+  /** As our own batches will leave it that are on their way: nobody has said yet that they arrived. */
+  readonly isOrphan: boolean
   /** The collector's clock; undefined while nothing of it has arrived. */
   readonly lastAppendMs: number | undefined
 }
@@ -42,6 +44,7 @@ export function knownStream(info: StreamInfo): KnownStream {
     recordCount: info.records,
     path: info.path,
     keyPath: info.keyPath,
+    isOrphan: false,
     lastAppendMs: info.lastAppendMs,
   }
 }

@@ -232,6 +232,7 @@ function streamAt(cursor: ReadCursor): KnownStream {
     recordCount: cursor.start.ordinal,
     path: identity.keyPath,
     keyPath: identity.keyPath,
+    isOrphan: true,
     lastAppendMs: undefined,
   }
 }

@@ -6,7 +6,7 @@ import type { KnownStream } from '../../agent/known-stream.ts'
 function stream(fields: Partial<KnownStream> = {}): KnownStream {
   return {
     id: 'a'.repeat(32), topic: 'app', inode: 1n, birthtimeNs: 10n, generation: 1, isSuperseded: false, isOpen: true, position: 5000,
-    tailHash: Buffer.alloc(16), headLength: 1024, headHash: Buffer.alloc(16), recordCount: 10, path: '/log/a.log', keyPath: '/log/a.log', lastAppendMs: 0, ...fields,
+    tailHash: Buffer.alloc(16), headLength: 1024, headHash: Buffer.alloc(16), recordCount: 10, path: '/log/a.log', keyPath: '/log/a.log', isOrphan: false, lastAppendMs: 0, ...fields,
   }
 }
 
