@@ -61,7 +61,10 @@ describe.skipIf(reason !== undefined)('on a real HDFS', () => {
         const bytes = patterned(lengthBytes)
         await store.put(path, piecewise(bytes))
         // A hash that can't be right: only the checksum of the store can make this `same`.
-        expect(await store.matches(path, { lengthBytes, sha256: '0'.repeat(64), source: piecewise(bytes) })).toBe('same')
+        const hasher = store.fingerprint(lengthBytes)
+        hasher?.update(bytes)
+        expect(await store.matches(path, { lengthBytes, sha256: '0'.repeat(64), fingerprint: hasher?.digest() ?? '', source: piecewise(bytes) })).toBe('same')
+        expect(await store.matches(path, { lengthBytes, sha256: sha256(bytes), source: piecewise(bytes) })).toBe('same')
       }
     })
 
