@@ -18,6 +18,19 @@ const programs = {
   torture: 'test/torture/main.ts',
 }
 
+/**
+ * Node's own modules by `require`: an `import` of one asks it for everything that it exports, and some of that is made only
+ * when it is asked for. `node:http` would load a WebSocket client with all of undici, `node:crypto` WebCrypto: memory that
+ * an agent never uses.
+ */
+const builtinsByRequire = {
+  name: 'builtins-by-require',
+  setup: (build) => {
+    build.onResolve({ filter: /^node:/ }, ({ path, kind }) => (kind === 'require-call' ? { path, external: true } : { path, namespace: 'builtin' }))
+    build.onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({ contents: `module.exports = require(${JSON.stringify(path)})`, loader: 'js' }))
+  },
+}
+
 const entryPoints = Object.fromEntries(Object.entries(programs).filter(([, path]) => existsSync(path)))
 const root = new URL('..', import.meta.url)
 
@@ -31,6 +44,7 @@ await build({
   target: 'node20.19',
   format: 'esm',
   external: ['@node-rs/crc32', 'zstd-codec', 'kerberos'],
+  plugins: [builtinsByRequire],
   // Bundled CommonJS packages call require for Node's own modules.
   banner: {
     js: "#!/usr/bin/env node\nimport { createRequire as createRequireForBundle } from 'node:module'\nconst require = createRequireForBundle(import.meta.url)",
