@@ -139,11 +139,11 @@ interface Exporting {
   readonly readable: ReadableLog
 }
 
-async function startExport(system: System, config: CollectorConfig, { log, zstd, exportHttp, tableEncoder, export: wanted }: ExportParts): Promise<Exporting> {
+async function startExport(system: System, config: CollectorConfig, { log, zstd, exportHttp, tableEncoder, onFatal, export: wanted }: ExportParts): Promise<Exporting> {
   const store = openRemoteStore(wanted.url, wanted.store, { system, ...exportHttp })
   assert(wanted.tables === undefined || tableEncoder !== undefined, 'tables need an encoder')
   const tables = wanted.tables === undefined || tableEncoder === undefined ? {} : { tables: { ...wanted.tables, encoder: tableEncoder } }
-  const exporter = createExporter(system, { log, store, zstd, dataDir: config.dataDirectory, parallel: wanted.parallel, ...tables })
+  const exporter = createExporter(system, { log, store, zstd, dataDir: config.dataDirectory, parallel: wanted.parallel, onFatal, ...tables })
   // Before anything maintains the log: retention must never run without knowing what is exported.
   log.setExportedOffset((topic, partition) => exporter.exportedOffset(topic, partition))
   await exporter.start()

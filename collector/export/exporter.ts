@@ -47,6 +47,8 @@ export interface ExporterOptions {
   readonly startWaitMs?: number
   /** Warehouse tables, made from what is exported. Default: none. */
   readonly tables?: TablesOptions
+  /** The journal's disk does not sync: as with the log, the process has to end and to go on from what the disk holds. */
+  readonly onFatal?: (error: AppError) => void
 }
 
 export interface Exporter {
@@ -117,7 +119,7 @@ class SegmentExporter implements Exporter {
 
   async start(): Promise<void> {
     assert(this.journal === undefined, 'an exporter is started once')
-    this.journal = await openJournal(this.system, `${this.options.dataDir}/export`)
+    this.journal = await openJournal(this.system, `${this.options.dataDir}/export`, this.options.onFatal)
     this.tables = this.makeTables(this.journal)
     const behind = findRollback(this.journal, this.options.log)
     if (behind !== undefined) {

@@ -33,7 +33,7 @@ interface Waiting {
 
 const noSegments: ReadonlyMap<Offset, ExportedSegment> = new Map()
 
-export async function openJournal(system: Pick<System, 'fs' | 'clock' | 'log'>, directory: string): Promise<Journal> {
+export async function openJournal(system: Pick<System, 'fs' | 'clock' | 'log'>, directory: string, onFailed: (error: AppError) => void = () => undefined): Promise<Journal> {
   const { fs } = system
   await ensureDirectory(fs, directory)
   const path = `${directory}/journal`
@@ -44,7 +44,7 @@ export async function openJournal(system: Pick<System, 'fs' | 'clock' | 'log'>, 
     await writeNew(fs, aside, [bytes])
     system.log.error('the export journal was damaged in the middle', { path, keptAs: aside, ranges: damagedRanges })
   }
-  const journal = new Journal(fs, system.log, { directory, path, state, fileBytes: bytes.length })
+  const journal = new Journal(fs, system.log, { directory, path, state, fileBytes: bytes.length, onFailed })
   // What was read may stand in the page cache only, for good if a sync had failed: a fresh file is surely on the disk.
   // And appending behind a torn tail would hide what is appended.
   try {
@@ -125,14 +125,16 @@ export class Journal {
   private isWriting = false
   private writing: Promise<void> | undefined
   private failure: AppError | undefined
+  private readonly onFailed: (error: AppError) => void
 
-  constructor(fs: FileSystem, log: Log, found: { directory: string; path: string; state: ExportState; fileBytes: number }) {
+  constructor(fs: FileSystem, log: Log, found: { directory: string; path: string; state: ExportState; fileBytes: number; onFailed: (error: AppError) => void }) {
     this.fs = fs
     this.log = log
     this.directory = found.directory
     this.path = found.path
     this.state = found.state
     this.fileBytes = found.fileBytes
+    this.onFailed = found.onFailed
   }
 
   get boot(): number {
@@ -232,6 +234,7 @@ export class Journal {
   private fail(message: string, cause: unknown): AppError {
     this.failure = new AppError('STORAGE_ERROR', message, { cause, hint: 'look at the disk, then restart: the export goes on where the journal is durable' })
     this.log.error('the export journal failed', { path: this.path })
+    this.onFailed(this.failure)
     return this.failure
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { openJournal, type Journal } from '../../../collector/export/journal.ts'
 import { encodeFrame, type JournalRecord } from '../../../collector/export/journal-format.ts'
+import type { AppError } from '../../../shared/errors.ts'
 import { toOffset } from '../../../shared/types.ts'
 import { SimFileSystem } from '../../sim-fs.ts'
 import { simulate, type Simulation } from '../../sim-system.ts'
@@ -21,8 +22,8 @@ function kinds(journal: Journal): string[] {
   return [...journal.segments('app', 0).values()].map(({ key, progress }) => `${key.baseOffset} ${progress.kind}`)
 }
 
-async function open(sim: Simulation): Promise<Journal> {
-  return openJournal(sim.system, '/data/export')
+async function open(sim: Simulation, onFailed?: (error: AppError) => void): Promise<Journal> {
+  return openJournal(sim.system, '/data/export', onFailed)
 }
 
 async function appendBytes(fs: SimFileSystem, bytes: Buffer, at?: number): Promise<void> {
@@ -107,15 +108,17 @@ describe('the export journal', () => {
     expect(kinds(await open(sim))).toEqual(['0 planned', '20 planned'])
   })
 
-  test('after a failed sync nothing is written any more', async () => {
+  test('after a failed sync nothing is written any more, and the process is told to end', async () => {
     const sim = simulate()
-    const journal = await open(sim)
+    const failures: string[] = []
+    const journal = await open(sim, ({ code }) => failures.push(code))
     await journal.append(planned(0))
     sim.fs.inject = (call) => (call.kind === 'sync' && call.path === path ? { errno: 'EIO' } : undefined)
     expect(await codeOf(journal.append(planned(1)))).toBe('STORAGE_ERROR')
     sim.fs.inject = undefined
     expect(await codeOf(journal.append(planned(2)))).toBe('STORAGE_ERROR')
     expect(kinds(journal)).toEqual(['0 planned'])
+    expect(failures).toEqual(['STORAGE_ERROR'])
   })
 
   test('a full disk is an error of this append only; the next is written over its bytes', async () => {
