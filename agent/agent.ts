@@ -3,6 +3,7 @@
  * the log files are its buffer and the collector knows the positions. Everything it holds is bounded by `memory`, by
  * `openFilesMax` and by what the watcher takes in.
  */
+import { BufferPool } from '../shared/buffer-pool.ts'
 import { toAppError } from '../shared/errors.ts'
 import type { DirectoryWatcher, System, WatchEvent } from '../shared/system.ts'
 import { wireLimits } from '../shared/wire.ts'
@@ -21,7 +22,6 @@ import { Reader } from './reader.ts'
 import { Registry } from './registry.ts'
 import { explainError, Session } from './session.ts'
 import { Shipper } from './shipper.ts'
-import { BufferPool } from '../shared/buffer-pool.ts'
 import { Slots } from './slots.ts'
 import { Watcher } from './watcher.ts'
 import { sleepQuietly } from './waker.ts'

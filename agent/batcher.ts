@@ -6,6 +6,7 @@
  * `frame` runs without waiting, so that the caller can move the file's read position in the same breath; `seal` may run
  * on the thread pool. The slot's buffers belong to the call until it has ended.
  */
+import type { BufferPool } from '../shared/buffer-pool.ts'
 import { assert } from '../shared/errors.ts'
 import { headHash, sha256Prefix, tailHash } from '../shared/hashes.ts'
 import { producerOf, RecordsBuilder, sealBatch, type RecordsSection } from '../shared/record-batch.ts'
@@ -14,7 +15,6 @@ import { toPosition } from '../shared/types.ts'
 import { encodeEnvelope } from '../shared/wire.ts'
 import type { Zstd } from '../shared/zstd.ts'
 import { frameLines } from './framing.ts'
-import type { BufferPool } from '../shared/buffer-pool.ts'
 import type { SealedBatch, StreamIdentity } from './stream.ts'
 
 /** Memory of one turn: the bytes read and the records built of them. */

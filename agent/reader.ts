@@ -4,6 +4,7 @@
  * the queue, so that a huge one does not starve the others. Reading stops when the budget is used up, when the collector
  * is away, and for a stream that already has a lot on its way.
  */
+import type { BufferPool } from '../shared/buffer-pool.ts'
 import { AppError, toAppError } from '../shared/errors.ts'
 import { backoffMs } from '../shared/retry.ts'
 import type { Counter, Gauge, System } from '../shared/system.ts'
@@ -13,7 +14,6 @@ import type { Handles } from './handles.ts'
 import { afterRead, dueMs, type PaceLimits } from './pace.ts'
 import { describeReadError } from './read-error.ts'
 import { heldBytes, type Stream } from './stream.ts'
-import type { BufferPool } from '../shared/buffer-pool.ts'
 import type { Slots } from './slots.ts'
 import type { ReadCursor, SourceFile } from './source-file.ts'
 import { readTurn, type TurnOutcome } from './tailer.ts'

@@ -5,13 +5,13 @@
  *
  * An answer counts only if it echoes stream, start, end and CRC of what was sent.
  */
+import type { BufferPool } from '../shared/buffer-pool.ts'
 import { toAppError, type AppError } from '../shared/errors.ts'
 import { retryDelayMs } from '../shared/retry.ts'
 import type { Counter, Histogram, System } from '../shared/system.ts'
 import { wireLimits, type BatchesResponse, type FrameResult } from '../shared/wire.ts'
 import type { ByteBudget } from './byte-budget.ts'
 import type { CollectorClient } from './collector-client.ts'
-import type { BufferPool } from '../shared/buffer-pool.ts'
 import { explainError, isConnectionLoss, REFUSED_ATTEMPT, retryLimits, type Session } from './session.ts'
 import { heldBytes, type SealedBatch, type Stream } from './stream.ts'
 import { Waker } from './waker.ts'

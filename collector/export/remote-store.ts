@@ -80,18 +80,19 @@ export async function matchesByReading(store: Pick<RemoteStore, 'stat' | 'read'>
   const stat = await store.stat(path)
   if (stat === undefined) return 'missing'
   if (stat.kind !== 'file' || stat.lengthBytes !== expected.lengthBytes) return 'length'
-  const hash = createHash('sha256')
-  if (stat.lengthBytes > 0) {
-    for await (const piece of store.read(path, { offset: 0, length: stat.lengthBytes })) hash.update(piece)
-  }
-  return hash.digest('hex') === expected.sha256 ? 'same' : 'checksum'
+  const pieces = stat.lengthBytes === 0 ? [] : store.read(path, { offset: 0, length: stat.lengthBytes })
+  return (await sha256Of(pieces)) === expected.sha256 ? 'same' : 'checksum'
 }
 
 /** Whether the local bytes are (still) those with this SHA-256. */
 export async function isContent(source: ByteSource, sha256: string): Promise<boolean> {
+  return (await sha256Of(source.peek?.() ?? source.open())) === sha256
+}
+
+async function sha256Of(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<string> {
   const hash = createHash('sha256')
-  for await (const piece of source.peek?.() ?? source.open()) hash.update(piece)
-  return hash.digest('hex') === sha256
+  for await (const piece of pieces) hash.update(piece)
+  return hash.digest('hex')
 }
 
 /** A whole small file. MESSAGE_TOO_LARGE above `bytesMax`, NOT_FOUND when absent. */
