@@ -93,7 +93,9 @@ function nativeZstd(): Zstd {
   const pool = new CompressorPool(native)
   const compressSync = (raw: Uint8Array, level: number): Buffer =>
     native.zstdCompressSync(raw, { params: compressParams(native, level), pledgedSrcSize: raw.length, chunkSize: chunkSizeFor(raw.length) })
-  const decoder = nativeDecoder(native, compressSync)
+  // On first need: an agent decodes nothing, and is to start small.
+  let made: { readonly decoder: Codec | undefined } | undefined
+  const decoderOf = (): Codec | undefined => (made ??= { decoder: nativeDecoder(native, compressSync) }).decoder
   const encoders = new Map<number, Encoder>()
   const encoderFor = (level: number): Encoder => {
     const encoder = encoders.get(level) ?? new Encoder(native, level)
@@ -118,6 +120,7 @@ function nativeZstd(): Zstd {
       raw.length < POOL_BYTES_MIN ? Promise.resolve(use([encoderFor(level).encode(raw) ?? compressSync(raw, level)])) : pool.compress(raw, level, use)),
     decompressSync: (frame, contentBytesMax, allocate = (bytes) => Buffer.allocUnsafe(bytes)) => {
       const { contentSize } = parseFrame(frame, contentBytesMax)
+      const decoder = decoderOf()
       if (decoder === undefined || contentSize === 0) return checkSize(decompress(frame, contentSize), contentSize)
       const content = allocate(contentSize)
       if (decoder.run(frame, content) !== contentSize) throw corrupt(`zstd frame does not decompress to the ${contentSize} bytes that its header says`)
