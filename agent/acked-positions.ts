@@ -13,7 +13,7 @@ const KEPT_MS = 20 * 86_400_000
 
 export class AckedPositions {
   /** Least recently acked first. */
-  private readonly acked = new Map<string, { readonly told: ToldStream; readonly atMs: number }>()
+  private readonly acked = new Map<string, ToldStream & { readonly atMs: number }>()
   private readonly clock: Clock
   private logEpoch: number | undefined
 
@@ -24,7 +24,7 @@ export class AckedPositions {
   settled({ identity, settled }: Stream): void {
     const { idHex: id, topic, keyPath: path } = identity
     this.acked.delete(id)
-    this.acked.set(id, { told: { id, topic, path, position: settled.position }, atMs: this.clock.monotonicMs() })
+    this.acked.set(id, { id, topic, path, position: settled.position, atMs: this.clock.monotonicMs() })
     this.forget()
   }
 
@@ -42,11 +42,11 @@ export class AckedPositions {
     this.logEpoch = greeting.logEpoch
     this.forget()
     // Hello leaves out streams that are closed and superseded: those count only where another one shows that it went back.
-    const isBehind = greeting.streams.some(({ id, position }) => position < (this.acked.get(id)?.told.position ?? 0))
+    const isBehind = greeting.streams.some(({ id, position }) => position < (this.acked.get(id)?.position ?? 0))
     const known = new Set(greeting.streams.map(({ id }) => id))
     const isGone = [...this.acked.keys()].some((id) => !known.has(id))
     if (!wasOther && !isBehind && !isGone) return []
-    const all = [...this.acked.values()].map(({ told }) => told)
+    const all = [...this.acked.values()].map(({ atMs: _, ...told }) => told)
     return Array.from({ length: Math.ceil(all.length / TOLD_PER_REQUEST) }, (_none, index) => all.slice(index * TOLD_PER_REQUEST, (index + 1) * TOLD_PER_REQUEST))
   }
 }

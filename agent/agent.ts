@@ -85,7 +85,7 @@ export class Agent {
     this.session = new Session({ system, client: this.client, lifetime: this.stopAll.signal, onGreeting: (greeting) => this.greeted(greeting) })
     this.identifier = new Identifier({
       system, session: this.session, registry: this.registry, handles: this.handles,
-      agentId, host, isReship: config.isReship, isOnce: config.isOnce,
+      agentId, isReship: config.isReship, isOnce: config.isOnce,
       onAdopted: (file) => this.prefixCheck?.adopted(file),
     })
     this.shipper = new Shipper({

@@ -8,11 +8,11 @@
  */
 import type { BufferPool } from '../shared/buffer-pool.ts'
 import { assert } from '../shared/errors.ts'
-import { headHash, sha256Prefix, tailHash } from '../shared/hashes.ts'
+import { hashBytes, hashText, headHash, sha256Prefix, tailHash, type HashText } from '../shared/hashes.ts'
 import { producerOf, RecordsBuilder, sealBatch, type RecordsSection } from '../shared/record-batch.ts'
 import { encodeSourceHeader, HEAD_BYTES_MAX, sourceHeaderSize, TAIL_BYTES_MAX, type SourceHeader } from '../shared/source-header.ts'
 import { toPosition } from '../shared/types.ts'
-import { encodeEnvelope } from '../shared/wire.ts'
+import { encodeEnvelope, recordKey } from '../shared/wire.ts'
 import type { Zstd } from '../shared/zstd.ts'
 import { frameLines } from './framing.ts'
 import type { SealedBatch, StreamIdentity } from './stream.ts'
@@ -38,11 +38,11 @@ export interface BatcherOptions {
 /** Where a stream stands before a batch. */
 export interface ReadPoint {
   readonly position: number
-  readonly tailHash: Buffer
+  readonly tailHash: HashText
   /** Number of the next record in the stream. */
   readonly ordinal: number
   readonly headLength: number
-  readonly headHash: Buffer
+  readonly headHash: HashText
 }
 
 export interface TurnStart extends ReadPoint {
@@ -67,6 +67,7 @@ export interface FramedTurn {
   readonly section: RecordsSection
   readonly source: SourceHeader
   readonly header: Buffer
+  readonly tailHashEnd: HashText
   /** The batch was full: more may follow at once. */
   readonly isFull: boolean
 }
@@ -85,7 +86,7 @@ export class Batcher {
     const { agentId, host } = this.options
     const builder = new RecordsBuilder({
       capacity: this.options.batchBytesMax,
-      key: start.identity.recordKey,
+      key: Buffer.from(recordKey(host, start.identity.keyPath)),
       sourceHeaderBytes: sourceHeaderSize({ agentId, host, path: start.path }),
       labels: start.labels,
       buffer: bytes.slot.records,
@@ -102,7 +103,7 @@ export class Batcher {
     if (framed.end === bytes.overlap) return undefined
     const source = this.sourceHeader(start, bytes, framed)
     const header = encodeSourceHeader(source)
-    return { section: builder.finish(header), source, header, isFull: framed.isFull }
+    return { section: builder.finish(header), source, header, tailHashEnd: hashText(source.tailHashEnd), isFull: framed.isFull }
   }
 
   private sourceHeader(start: TurnStart, bytes: TurnBytes, framed: { end: number; endsWithEof: boolean }): SourceHeader {
@@ -110,7 +111,7 @@ export class Batcher {
     const { identity } = start
     const end = start.position + framed.end - bytes.overlap
     return {
-      streamId: identity.id,
+      streamId: hashBytes(identity.idHex),
       agentId: this.options.agentId,
       host: this.options.host,
       path: start.path,
@@ -121,7 +122,7 @@ export class Batcher {
       firstOrdinal: start.ordinal,
       start: toPosition(start.position),
       end: toPosition(end),
-      tailHashStart: start.tailHash,
+      tailHashStart: hashBytes(start.tailHash),
       tailHashEnd: tailHash(window.subarray(Math.max(0, framed.end - TAIL_BYTES_MAX), framed.end)),
       sourceHash: sha256Prefix(window.subarray(bytes.overlap, framed.end)),
       ...headAt(start, { window, overlap: bytes.overlap, end }),
@@ -162,13 +163,12 @@ export class Batcher {
   private async sealOne(framed: FramedTurn, identity: StreamIdentity): Promise<SealedBatch> {
     const { section, source, header } = framed
     const { compressLevel, buffers } = this.options
-    const producer = producerOf(identity.id, source.firstOrdinal)
+    const producer = producerOf(source.streamId, source.firstOrdinal)
     const batch = await this.zstd.compress(section.raw, { level: compressLevel, plainBytes: section.plainBytes }, (frame) => sealBatch(section, frame, producer, (bytes) => buffers.take(bytes)))
     return {
       start: source.start,
       end: source.end,
-      tailHashStart: source.tailHashStart,
-      tailHashEnd: source.tailHashEnd,
+      tailHashEnd: framed.tailHashEnd,
       recordCount: section.recordCount,
       envelope: encodeEnvelope({ topic: identity.topic, sourceHeader: header }),
       batch,
@@ -182,10 +182,10 @@ export function afterBatch(start: ReadPoint, framed: FramedTurn): ReadPoint {
   const { source, section } = framed
   return {
     position: source.end,
-    tailHash: source.tailHashEnd,
+    tailHash: framed.tailHashEnd,
     ordinal: start.ordinal + section.recordCount,
     headLength: source.headLength,
-    headHash: source.headHash,
+    headHash: source.headLength === start.headLength ? start.headHash : hashText(source.headHash),
   }
 }
 
@@ -202,7 +202,7 @@ function headAt(
   start: TurnStart,
   at: { window: Buffer; overlap: number; end: number },
 ): { headLength: number; headHash: Buffer } {
-  if (start.headLength >= HEAD_BYTES_MAX) return { headLength: start.headLength, headHash: start.headHash }
+  if (start.headLength >= HEAD_BYTES_MAX) return { headLength: start.headLength, headHash: hashBytes(start.headHash) }
   const headLength = Math.min(HEAD_BYTES_MAX, at.end)
   const fileStart = at.overlap - start.position
   assert(fileStart >= 0, 'a file with a short head is read from its first byte')

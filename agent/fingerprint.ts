@@ -3,7 +3,7 @@
  * handle with bounded I/O. Reads only; nothing is remembered here.
  */
 import { readFully } from '../shared/files.ts'
-import { headHash, NO_TAIL_HASH, tailHash } from '../shared/hashes.ts'
+import { hashText, headHash, NO_TAIL_HASH_TEXT, tailHash, type HashText } from '../shared/hashes.ts'
 import { HEAD_BYTES_MAX, TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { FileHandle } from '../shared/system.ts'
 
@@ -13,28 +13,28 @@ export async function readHead(handle: FileHandle): Promise<Buffer> {
   return head.subarray(0, await readFully(handle, head, 0))
 }
 
-function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: Buffer }): boolean {
+function doesHeadMatch(head: Buffer, expected: { headLength: number; headHash: HashText }): boolean {
   if (expected.headLength > head.length) return false
-  return headHash(head.subarray(0, expected.headLength)).equals(expected.headHash)
+  return hashText(headHash(head.subarray(0, expected.headLength))) === expected.headHash
 }
 
 /** undefined when the file is shorter than `position`. `scratch` holds at least 64 KiB. */
-export async function readTailHash(handle: FileHandle, position: number, scratch: Buffer): Promise<Buffer | undefined> {
-  if (position === 0) return NO_TAIL_HASH
+export async function readTailHash(handle: FileHandle, position: number, scratch: Buffer): Promise<HashText | undefined> {
+  if (position === 0) return NO_TAIL_HASH_TEXT
   const length = Math.min(TAIL_BYTES_MAX, position)
   const count = await readFully(handle, scratch.subarray(0, length), position - length)
-  return count < length ? undefined : tailHash(scratch.subarray(0, length))
+  return count < length ? undefined : hashText(tailHash(scratch.subarray(0, length)))
 }
 
 /** Whether a stream's position can be adopted for this file: its bytes before the position hash equal. */
 export async function canAdopt(
   handle: FileHandle,
-  stream: { headLength: number; headHash: Buffer; position: number; tailHash: Buffer },
+  stream: { headLength: number; headHash: HashText; position: number; tailHash: HashText },
   bytes: { head: Buffer; scratch: Buffer },
 ): Promise<boolean> {
   if (!doesHeadMatch(bytes.head, stream)) return false
   const tail = await readTailHash(handle, stream.position, bytes.scratch)
-  return tail !== undefined && tail.equals(stream.tailHash)
+  return tail === stream.tailHash
 }
 
 /**
@@ -49,5 +49,5 @@ export async function isPrefixOf(copy: FileHandle, original: FileHandle, size: n
   if (!copyHead.subarray(0, headLength).equals(originalHead.subarray(0, headLength))) return false
   const copyTail = await readTailHash(copy, size, scratch)
   const originalTail = await readTailHash(original, size, scratch)
-  return copyTail !== undefined && originalTail !== undefined && copyTail.equals(originalTail)
+  return copyTail !== undefined && copyTail === originalTail
 }

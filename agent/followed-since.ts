@@ -15,7 +15,8 @@ export interface Evidence {
 
 interface Since {
   /** The two earliest births of different files: one of them may bear the base path now, and then says nothing. */
-  births: readonly Evidence[]
+  first: Evidence | undefined
+  second: Evidence | undefined
   timeNs: bigint | undefined
 }
 
@@ -27,9 +28,14 @@ export class FollowedSince {
   /** A file that ships, or once shipped, under the base path. */
   noteFile(base: string, file: Evidence): void {
     const since = this.of(base)
-    if (file.birthtimeNs === 0n || since.births.some(({ inode, birthtimeNs }) => inode === file.inode && birthtimeNs === file.birthtimeNs)) return
-    const births = [...since.births, { inode: file.inode, birthtimeNs: file.birthtimeNs }]
-    since.births = births.sort((a, b) => (a.birthtimeNs < b.birthtimeNs ? -1 : 1)).slice(0, 2)
+    const { first, second } = since
+    if (file.birthtimeNs === 0n || isSame(first, file) || isSame(second, file)) return
+    const birth = { inode: file.inode, birthtimeNs: file.birthtimeNs }
+    if (first === undefined) since.first = birth
+    else if (birth.birthtimeNs < first.birthtimeNs) {
+      since.first = birth
+      since.second = first
+    } else if (second === undefined || birth.birthtimeNs < second.birthtimeNs) since.second = birth
   }
 
   /** Wall clock in ms: a time at which the path was followed already. */
@@ -49,16 +55,20 @@ export class FollowedSince {
     if (since === undefined) return false
     // A file system without birth times: the last write is no earlier than the birth.
     const bornNs = file.birthtimeNs === 0n ? BigInt(Math.floor(file.mtimeMs)) * NS_PER_MS : file.birthtimeNs
-    const isBearer = (each: Evidence): boolean => each.inode === current?.inode && each.birthtimeNs === current.birthtimeNs
-    if (since.births.some((each) => !isBearer(each) && each.birthtimeNs < bornNs)) return true
+    const isEarlier = (each: Evidence | undefined): boolean => each !== undefined && !isSame(current, each) && each.birthtimeNs < bornNs
+    if (isEarlier(since.first) || isEarlier(since.second)) return true
     return since.timeNs !== undefined && since.timeNs < bornNs
   }
 
   private of(base: string): Since {
     const known = this.bases.get(base)
     if (known !== undefined) return known
-    const since: Since = { births: [], timeNs: undefined }
+    const since: Since = { first: undefined, second: undefined, timeNs: undefined }
     this.bases.set(base, since)
     return since
   }
+}
+
+function isSame(a: Evidence | undefined, b: Evidence): boolean {
+  return a?.inode === b.inode && a.birthtimeNs === b.birthtimeNs
 }

@@ -6,7 +6,7 @@
  */
 import { AppError } from '../shared/errors.ts'
 import { readFully } from '../shared/files.ts'
-import { headHash, NO_TAIL_HASH } from '../shared/hashes.ts'
+import { hashText, headHash, NO_TAIL_HASH_TEXT } from '../shared/hashes.ts'
 import { HEAD_BYTES_MAX, TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { Counter, FileHandle, System } from '../shared/system.ts'
 import { canAdopt, isPrefixOf, readHead, readTailHash } from './fingerprint.ts'
@@ -16,7 +16,7 @@ import type { KnownStream } from './known-stream.ts'
 import { describeReadError } from './read-error.ts'
 import type { Registry } from './registry.ts'
 import type { Session } from './session.ts'
-import type { ReadCursor, SourceFile } from './source-file.ts'
+import { EMPTY, NEW, READING, type ReadCursor, type SourceFile } from './source-file.ts'
 import { knownIdentity, newIdentity, Stream, type StreamIdentity } from './stream.ts'
 
 /** The protocol's cap per lookup. */
@@ -32,7 +32,6 @@ export interface IdentifierDeps {
   readonly registry: Registry
   readonly handles: Handles
   readonly agentId: string
-  readonly host: string
   readonly isReship: boolean
   readonly isOnce: boolean
   /** A position from outside was adopted. */
@@ -64,10 +63,19 @@ export class Identifier {
   learn(streams: readonly KnownStream[]): void {
     this.known = new Map()
     for (const stream of streams) {
+      this.note(stream)
+      // What a file ships into is known better here.
+      if (this.deps.registry.ofStream(stream.id) !== undefined) continue
       const key = streamKey(stream)
       this.known.set(key, [...(this.known.get(key) ?? []), stream])
-      this.note(stream)
     }
+  }
+
+  private forget(stream: KnownStream): void {
+    const key = streamKey(stream)
+    const left = this.known.get(key)?.filter(({ id }) => id !== stream.id) ?? []
+    if (left.length === 0) this.known.delete(key)
+    else this.known.set(key, left)
   }
 
   private note(stream: KnownStream): void {
@@ -76,23 +84,26 @@ export class Identifier {
     if (stream.lastAppendMs !== undefined) since.noteTime(stream.keyPath, stream.lastAppendMs)
   }
 
-  /** Streams that hello told of. */
+  /** Streams that hello told of, without those that a file ships into. */
   *learned(): Iterable<KnownStream> {
     for (const streams of this.known.values()) yield* streams
   }
 
   /** Files that could not be decided stay as they are and come again. */
   async identify(files: readonly SourceFile[], signal: AbortSignal): Promise<void> {
-    const undecided: Probe[] = []
-    for (const file of files) {
-      const probe = await this.probe(file)
-      if (probe === undefined || (await this.resumeFromHello(probe))) continue
-      undecided.push(probe)
-    }
+    const undecided: SourceFile[] = []
+    for (const file of files) if (!(await this.resumeFromHello(file))) undecided.push(file)
     // Oldest first: a copy that carries on a stream tells since when its base path is followed.
-    undecided.sort((a, b) => Number(a.file.birthtimeNs - b.file.birthtimeNs))
+    undecided.sort((a, b) => Number(a.birthtimeNs - b.birthtimeNs))
     for (let at = 0; at < undecided.length; at += LOOKUP_FILES_MAX) {
-      await this.decideGroup(undecided.slice(at, at + LOOKUP_FILES_MAX), signal)
+      // Group by group: of ten thousand files the heads alone would be 10 MiB.
+      const probes: Probe[] = []
+      for (const file of undecided.slice(at, at + LOOKUP_FILES_MAX)) {
+        // Let go while others were asked about: a descriptor taken now would be nobody's.
+        const probe = this.deps.registry.has(file) ? await this.probe(file) : undefined
+        if (probe !== undefined) probes.push(probe)
+      }
+      if (probes.length > 0) await this.decideGroup(probes, signal)
     }
   }
 
@@ -119,14 +130,18 @@ export class Identifier {
     file.state = { kind: 'failing', reason: text, retryAtMs: file.identifyAtMs, attempts: 0 }
   }
 
-  /** The common case at a restart: hello named the stream and the file is as it was left. No further request. */
-  private async resumeFromHello(probe: Probe): Promise<boolean> {
-    const { file } = probe
+  /**
+   * The common case at a restart: hello named the stream and the file is as it was left. No further request. Whether the
+   * file is done with for now.
+   */
+  private async resumeFromHello(file: SourceFile): Promise<boolean> {
     if (file.moves > 0 || this.deps.isReship) return false
     const own = (this.known.get(streamKey({ topic: file.input.topic, inode: file.inode, birthtimeNs: file.birthtimeNs })) ?? []).filter((stream) => !stream.isSuperseded)
     const newest = own.sort((a, b) => b.generation - a.generation)[0]
     // While batches of it are on their way, hello tells of a position that is behind us.
     if (newest === undefined || this.deps.registry.orphans.has(newest.id)) return false
+    const probe = await this.probe(file)
+    if (probe === undefined) return true
     try {
       if (this.isTaken(newest, file) || !(await this.matches(probe, newest))) return false
     } catch (error) {
@@ -248,7 +263,7 @@ export class Identifier {
     switch (decision.kind) {
       case 'empty':
         // It may have grown while the collector was asked; then nobody would ask again.
-        file.state = file.size === 0 ? { kind: 'empty' } : { kind: 'new' }
+        file.state = file.size === 0 ? EMPTY : NEW
         return
       case 'resume':
         this.resume(probe, decision.stream)
@@ -267,7 +282,7 @@ export class Identifier {
   /** Continues a stream: where its orphaned batches end, or at the collector's position. */
   private resume(probe: Probe, stream: KnownStream): void {
     const { file, head } = probe
-    const { registry, agentId, host, system } = this.deps
+    const { registry, system } = this.deps
     const orphan = registry.orphans.get(stream.id)
     // Became an orphan, or was read on, while we looked: what was compared is not where it stands.
     if (orphan !== undefined && orphan.start.position !== stream.position) return
@@ -279,13 +294,14 @@ export class Identifier {
       tailHash: stream.tailHash,
       ordinal: stream.recordCount,
       headLength,
-      headHash: headHash(head.subarray(0, headLength)),
+      headHash: headLength === stream.headLength ? stream.headHash : hashText(headHash(head.subarray(0, headLength))),
     }
     const shipped = { position: stream.position, tailHash: stream.tailHash, recordCount: stream.recordCount }
-    const identity = knownIdentity({ ...stream, agentId, host, supersedes: undefined }, stream.id)
+    const identity = knownIdentity(stream)
     const cursor: ReadCursor = orphan ?? { stream: new Stream(identity, shipped), start }
     registry.tie(file, cursor)
-    file.state = { kind: 'reading' }
+    this.forget(stream)
+    file.state = READING
     this.adopted.add(1)
     if (orphan === undefined) this.deps.onAdopted(file)
     system.log.debug('a file resumes its stream', { path: file.path, stream: stream.id, position: stream.position })
@@ -311,14 +327,14 @@ export class Identifier {
       return
     }
     const position = isUnknown && file.isFromStart && file.input.startAt === 'end' && !file.mustBeginAtStart ? await lastLineStart(probe) : 0
-    const tail = (await readTailHash(probe.handle, position, this.scratch)) ?? NO_TAIL_HASH
+    const tail = (await readTailHash(probe.handle, position, this.scratch)) ?? NO_TAIL_HASH_TEXT
     const headLength = Math.min(HEAD_BYTES_MAX, position)
     const stream = new Stream(this.freeIdentity(file, decision), { position, tailHash: tail, recordCount: 0 })
     registry.tie(file, {
       stream,
-      start: { position, tailHash: tail, ordinal: 0, headLength, headHash: headHash(probe.head.subarray(0, headLength)) },
+      start: { position, tailHash: tail, ordinal: 0, headLength, headHash: hashText(headHash(probe.head.subarray(0, headLength))) },
     })
-    file.state = { kind: 'reading' }
+    file.state = READING
     if (!isUnknown) this.generations.add(1)
     const event = isUnknown ? 'a file begins a stream' : 'a file begins a new generation'
     system.log[isUnknown ? 'debug' : 'warn'](event, { path: file.path, generation: stream.identity.generation, supersedes: decision.supersedes })
@@ -326,12 +342,12 @@ export class Identifier {
 
   /** Two live files with one key can't share a stream: the second takes the next free generation. */
   private freeIdentity(file: SourceFile, decision: { generation: number; supersedes: number | undefined }): StreamIdentity {
-    const { registry, agentId, host } = this.deps
+    const { registry, agentId } = this.deps
     let generation = Math.max(decision.generation, file.generationFloor + 1)
     for (; generation < GENERATIONS_MAX; generation += 1) {
       const { inode, birthtimeNs, keyPath } = file
       const { supersedes } = decision
-      const identity = newIdentity({ agentId, host, topic: file.input.topic, inode, birthtimeNs, generation, supersedes, keyPath })
+      const identity = newIdentity({ agentId, topic: file.input.topic, inode, birthtimeNs, generation, supersedes, keyPath })
       if (registry.ofStream(identity.idHex) === undefined && !registry.orphans.has(identity.idHex)) return identity
     }
     throw new AppError('INTERNAL', `no generation is free for ${file.path}`)

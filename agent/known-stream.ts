@@ -2,11 +2,11 @@
  * A stream as the collector describes it, in the types that the agent works with. Facts only; what they mean for a file
  * is decided in identity.ts.
  */
+import type { HashText } from '../shared/hashes.ts'
 import type { StreamInfo } from '../shared/wire.ts'
 
 export interface KnownStream {
-  /** Lower-case hex. */
-  readonly id: string
+  readonly id: HashText
   readonly topic: string
   readonly inode: bigint
   readonly birthtimeNs: bigint
@@ -14,9 +14,9 @@ export interface KnownStream {
   readonly isSuperseded: boolean
   readonly isOpen: boolean
   readonly position: number
-  readonly tailHash: Buffer
+  readonly tailHash: HashText
   readonly headLength: number
-  readonly headHash: Buffer
+  readonly headHash: HashText
   readonly recordCount: number
   /** Path of the newest batch. */
   readonly path: string
@@ -38,11 +38,11 @@ export function knownStream(info: StreamInfo): KnownStream {
     isSuperseded: info.superseded,
     isOpen: info.open,
     position: info.position,
-    tailHash: Buffer.from(info.tailHash, 'hex'),
+    tailHash: info.tailHash,
     headLength: info.headLength,
-    headHash: Buffer.from(info.headHash, 'hex'),
+    headHash: info.headHash,
     recordCount: info.records,
-    path: info.path,
+    path: info.path === info.keyPath ? info.keyPath : info.path,
     keyPath: info.keyPath,
     isOrphan: false,
     lastAppendMs: info.lastAppendMs,

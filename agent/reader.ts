@@ -15,7 +15,7 @@ import { afterRead, dueMs, type PaceLimits } from './pace.ts'
 import { describeReadError } from './read-error.ts'
 import { heldBytes, type Stream } from './stream.ts'
 import type { Slots } from './slots.ts'
-import type { ReadCursor, SourceFile } from './source-file.ts'
+import { READING, type ReadCursor, type SourceFile } from './source-file.ts'
 import { readTurn, type TurnOutcome } from './tailer.ts'
 import { Waker } from './waker.ts'
 
@@ -200,7 +200,7 @@ export class Reader {
     try {
       const handle = await this.deps.handles.of(file)
       const outcome = await readTurn(file, cursor, { handle, slot, batcher: this.deps.batcher, nowMs: () => clock.nowMs(), provesEnd: this.deps.isOnce })
-      if (file.state.kind === 'failing') file.state = { kind: 'reading' }
+      if (file.state.kind === 'failing') file.state = READING
       return outcome
     } catch (error) {
       // A file that was let go meanwhile has no descriptor any more, and nobody waits for its bytes.
@@ -211,7 +211,7 @@ export class Reader {
 
   private noteProgress(file: SourceFile, outcome: Extract<TurnOutcome, { kind: 'nothing' | 'framed' }>): void {
     const nowMs = this.deps.system.clock.monotonicMs()
-    if (outcome.partialBytes > file.partialBytes || outcome.kind === 'framed') file.lastGrowthMs = nowMs
+    if (outcome.partialBytes > file.partialBytes || outcome.kind === 'framed') file.grew(nowMs)
     file.partialBytes = outcome.partialBytes
     if (outcome.kind === 'nothing') {
       if (file.isPolled) this.pollLater(file, nowMs)

@@ -2,11 +2,12 @@
  * Every file that the agent follows and every stream that they ship into, found by file, by path and by stream. Takes in
  * what a sweep found; asks nobody. No I/O, no waiting.
  */
-import { NO_TAIL_HASH } from '../shared/hashes.ts'
+import { NO_TAIL_HASH_TEXT } from '../shared/hashes.ts'
 import type { FileStat } from '../shared/system.ts'
+import { FileIndex } from './file-index.ts'
 import { FollowedSince } from './followed-since.ts'
 import { parentOf } from './globs.ts'
-import { initialPace, type PaceLimits } from './pace.ts'
+import { initialPace, type Pace, type PaceLimits } from './pace.ts'
 import type { KnownStream } from './known-stream.ts'
 import { fileKey, SourceFile, type ReadCursor } from './source-file.ts'
 import type { FoundFile } from './watcher.ts'
@@ -30,8 +31,7 @@ interface Finished {
 }
 
 export class Registry {
-  private readonly byKey = new Map<string, SourceFile>()
-  private readonly byPath = new Map<string, SourceFile>()
+  private readonly index = new FileIndex()
   private readonly byStream = new Map<string, SourceFile>()
   /** Streams whose file was truncated or rewritten while batches are on their way, with how far they were read. */
   readonly orphans = new Map<string, ReadCursor>()
@@ -39,31 +39,31 @@ export class Registry {
   readonly since = new FollowedSince()
   /** Files that were read to their end and let go, with size and mtime then: siblings that need no second look. */
   private readonly finished = new Map<string, Finished>()
-  private readonly pace: PaceLimits
+  private readonly pace: Pace
   private hasSwept = false
 
   constructor(pace: PaceLimits) {
-    this.pace = pace
+    this.pace = initialPace(pace)
   }
 
   get files(): IterableIterator<SourceFile> {
-    return this.byKey.values()
+    return this.index.files
   }
 
   get size(): number {
-    return this.byKey.size
+    return this.index.size
   }
 
   has(file: SourceFile): boolean {
-    return this.byKey.get(fileKey(file, file.input.topic)) === file
+    return this.index.has(file)
   }
 
   find(at: { device: bigint; inode: bigint }, topic: string): SourceFile | undefined {
-    return this.byKey.get(fileKey(at, topic))
+    return this.index.find(at, topic)
   }
 
   atPath(path: string, topic: string): SourceFile | undefined {
-    return this.byPath.get(`${topic} ${path}`)
+    return this.index.atPath(path, topic)
   }
 
   ofStream(idHex: string): SourceFile | undefined {
@@ -92,7 +92,7 @@ export class Registry {
     const fresh: SourceFile[] = []
     const touched: SourceFile[] = []
     const replaced: SourceFile[] = []
-    for (const file of this.byKey.values()) file.isListed = false
+    for (const file of this.files) file.isListed = false
     for (const item of byPreferredPath(found, this)) {
       const known = this.find(item.stat, item.input.topic)
       const isReused = known !== undefined && isReusedInode(known, item.stat)
@@ -101,7 +101,7 @@ export class Registry {
       else if (this.refresh(known, item)) touched.push(known)
     }
     const missing = replaced
-    for (const file of this.byKey.values()) {
+    for (const file of this.files) {
       if (file.isListed || file.isDetached) continue
       file.isDetached = true
       file.lastGrowthMs = nowMs
@@ -115,7 +115,8 @@ export class Registry {
   private refresh(file: SourceFile, found: FoundFile): boolean {
     file.isListed = true
     file.isDetached = false
-    this.move(file, found)
+    if (this.atPath(found.path, file.input.topic) !== file || file.openPath !== found.openPath) this.move(file, found)
+    file.searches = 0
     const isTouched = file.size !== found.stat.size || file.mtimeMs !== found.stat.mtimeMs
     file.mtimeMs = found.stat.mtimeMs
     if (file.cursor === undefined) file.size = found.stat.size
@@ -124,28 +125,23 @@ export class Registry {
 
   /** The file bears another name now. */
   move(file: SourceFile, to: { path: string; openPath: string }): void {
-    const { topic } = file.input
-    if (this.atPath(file.path, topic) === file) this.byPath.delete(`${topic} ${file.path}`)
+    this.index.unname(file)
     file.path = to.path
     file.openPath = to.openPath
     file.searches = 0
-    this.byPath.set(`${topic} ${file.path}`, file)
+    this.index.name(file)
   }
 
   add(found: FoundFile, options: { nowMs: number; isGuest?: boolean; keyPath?: string; isFromStart?: boolean }): SourceFile {
     const { nowMs, ...rest } = options
-    const file = new SourceFile({ ...found, ...rest, nowMs, pace: initialPace(this.pace) })
-    this.byKey.set(fileKey(file, file.input.topic), file)
-    if (!file.isGuest || this.atPath(file.path, file.input.topic) === undefined) {
-      this.byPath.set(`${file.input.topic} ${file.path}`, file)
-    }
+    const file = new SourceFile({ ...found, ...rest, nowMs, pace: this.pace })
+    this.index.add(file)
+    if (!file.isGuest || this.atPath(file.path, file.input.topic) === undefined) this.index.name(file)
     return file
   }
 
   remove(file: SourceFile): void {
-    const { topic } = file.input
-    if (this.has(file)) this.byKey.delete(fileKey(file, topic))
-    if (this.atPath(file.path, topic) === file) this.byPath.delete(`${topic} ${file.path}`)
+    this.index.remove(file)
     this.untie(file)
   }
 
@@ -226,7 +222,7 @@ function streamAt(cursor: ReadCursor): KnownStream {
     isSuperseded: false,
     isOpen: true,
     position: cursor.start.position,
-    tailHash: cursor.start.position === 0 ? NO_TAIL_HASH : cursor.start.tailHash,
+    tailHash: cursor.start.position === 0 ? NO_TAIL_HASH_TEXT : cursor.start.tailHash,
     headLength: cursor.start.headLength,
     headHash: cursor.start.headHash,
     recordCount: cursor.start.ordinal,

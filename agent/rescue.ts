@@ -18,7 +18,7 @@ export interface RescueDeps {
   readonly registry: Registry
   readonly watcher: Watcher
   readonly inputs: readonly InputConfig[]
-  /** What hello told of. */
+  /** What hello told of and no file ships into. */
   readonly known: () => Iterable<KnownStream>
 }
 
@@ -42,7 +42,12 @@ export async function rescue(deps: RescueDeps, options: { directories: ReadonlyS
 function basesIn(deps: RescueDeps, { directory, input, lost }: { directory: string; input: InputConfig; lost: readonly SourceFile[] }): string[] {
   const bases = new Set<string>()
   for (const stream of deps.known()) if (stream.topic === input.topic && parentOf(stream.keyPath) === directory) bases.add(stream.keyPath)
-  for (const file of [...lost, ...deps.registry.files]) if (file.input === input && parentOf(file.keyPath) === directory) bases.add(file.keyPath)
+  const add = (file: SourceFile): void => {
+    if (file.input !== input) return
+    for (const path of [file.keyPath, file.cursor?.stream.identity.keyPath]) if (path !== undefined && parentOf(path) === directory) bases.add(path)
+  }
+  for (const file of lost) add(file)
+  for (const file of deps.registry.files) add(file)
   return [...bases].sort((a, b) => b.length - a.length)
 }
 

@@ -20,9 +20,12 @@ export const REFUSED_ATTEMPT = 8
 const REFRESH_MS = 600_000
 const REFRESH_STREAMS = 10_000
 
+/** A greeting without its streams: whoever was greeted keeps of those what is needed. */
+export type GreetingFacts = Omit<Greeting, 'streams'> & { readonly streamCount: number }
+
 export type SessionState =
   | { readonly kind: 'not greeted' }
-  | { readonly kind: 'connected'; readonly greeting: Greeting }
+  | { readonly kind: 'connected'; readonly greeting: GreetingFacts }
   | { readonly kind: 'lost'; readonly reason: AppError }
 
 /** What the collector will not take: who we are, what we ask about streams, or a whole request with batches. */
@@ -35,7 +38,7 @@ export class Session {
   private readonly client: CollectorClient
   private readonly onGreeting: (greeting: Greeting) => void
   private pinnedClusterId: string | undefined
-  private hello: Promise<Greeting> | undefined
+  private hello: Promise<void> | undefined
   private greetedAtMs = 0
 
   private readonly lifetime: AbortSignal
@@ -49,8 +52,8 @@ export class Session {
   }
 
   /** Resolves once greeted. Rejects with ABORTED after the signal. */
-  ready(signal: AbortSignal): Promise<Greeting> {
-    if (this.state.kind === 'connected') return Promise.resolve(this.state.greeting)
+  ready(signal: AbortSignal): Promise<void> {
+    if (this.state.kind === 'connected') return Promise.resolve()
     this.hello ??= this.greetUntilAnswered(this.lifetime).finally(() => {
       this.hello = undefined
     })
@@ -79,7 +82,7 @@ export class Session {
    */
   async refresh(signal: AbortSignal): Promise<void> {
     if (this.state.kind !== 'connected') return
-    const everyMs = REFRESH_MS * Math.max(1, this.state.greeting.streams.length / REFRESH_STREAMS)
+    const everyMs = REFRESH_MS * Math.max(1, this.state.greeting.streamCount / REFRESH_STREAMS)
     if (this.system.clock.monotonicMs() - this.greetedAtMs < everyMs) return
     this.hello ??= this.greetUntilAnswered(this.lifetime).finally(() => {
       this.hello = undefined
@@ -119,18 +122,19 @@ export class Session {
   }
 
   /** Ends only with an answer or the signal: a collector that is down for a week is waited for. */
-  private async greetUntilAnswered(signal: AbortSignal): Promise<Greeting> {
+  private async greetUntilAnswered(signal: AbortSignal): Promise<void> {
     for (let attempt = 0; ; attempt += 1) {
       try {
         const greeting = await this.client.hello(signal)
         this.pin(greeting)
         const before = this.state
-        this.state = { kind: 'connected', greeting }
+        const { streams, ...facts } = greeting
+        this.state = { kind: 'connected', greeting: { ...facts, streamCount: streams.length } }
         this.greetedAtMs = this.system.clock.monotonicMs()
         this.accepted('hello')
         if (before.kind !== 'connected') this.system.log.info('connected to the collector', { clusterId: greeting.clusterId, logEpoch: greeting.logEpoch })
         this.onGreeting(greeting)
-        return greeting
+        return
       } catch (thrown) {
         const error = toAppError(thrown)
         if (error.code === 'ABORTED') throw error

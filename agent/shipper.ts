@@ -260,12 +260,12 @@ function doesEcho(stream: Stream, batch: SealedBatch, result: Positioned): boole
  */
 function isBeyond(stream: Stream, batch: SealedBatch, result: { position: number; tailHash: string }): boolean {
   for (const later of stream.take(Number.MAX_SAFE_INTEGER)) {
-    if (later.end === result.position) return later.end >= batch.end && later.tailHashEnd.equals(Buffer.from(result.tailHash, 'hex'))
+    if (later.end === result.position) return later.end >= batch.end && later.tailHashEnd === result.tailHash
   }
   return false
 }
 
 /** The collector stands where we believe it does. */
 function isStanding(stream: Stream, result: { position: number; tailHash: string }): boolean {
-  return result.position === stream.settled.position && stream.settled.tailHash.equals(Buffer.from(result.tailHash, 'hex'))
+  return result.position === stream.settled.position && stream.settled.tailHash === result.tailHash
 }

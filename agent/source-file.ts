@@ -23,6 +23,11 @@ export type FileState =
   /** By configuration. */
   | { readonly kind: 'ignored'; readonly reason: string }
 
+// One of each: there may be ten thousand files.
+export const NEW: FileState = { kind: 'new' }
+export const EMPTY: FileState = { kind: 'empty' }
+export const READING: FileState = { kind: 'reading' }
+
 /** How far a file was read for its stream. */
 export interface ReadCursor {
   readonly stream: Stream
@@ -35,6 +40,8 @@ export interface SourceFileOptions {
   /** Where to open it: differs from `path` for a followed symlink. */
   readonly openPath: string
   readonly stat: FileStat
+  /** For how long it had not been written when it was found, by its mtime. */
+  readonly quietMs: number
   readonly pace: Pace
   readonly nowMs: number
   /** Path in the record key of a new stream: the base path for a rotated file. */
@@ -58,7 +65,7 @@ export class SourceFile {
   size: number
   mtimeMs: number
   handle: FileHandle | undefined
-  state: FileState = { kind: 'new' }
+  state: FileState = NEW
   cursor: ReadCursor | undefined
   /** Highest generation used for this file in this process. */
   generationFloor = 0
@@ -71,8 +78,10 @@ export class SourceFile {
   /** How often it was searched for since it was last found under a name. */
   searches = 0
   pace: Pace
-  /** Monotonic time of the last growth: quiet times count from here. */
+  /** Monotonic time of the last growth, or of when it was found: quiet times count from here. */
   lastGrowthMs: number
+  /** The same, but what was there when it was found was written when its mtime says. */
+  lastWriteMs: number
   /** Monotonic time before which its identity is not asked again, and how often the collector's answer moved it. */
   identifyAtMs = 0
   moves = 0
@@ -110,6 +119,12 @@ export class SourceFile {
     this.mtimeMs = options.stat.mtimeMs
     this.pace = options.pace
     this.lastGrowthMs = options.nowMs
+    this.lastWriteMs = options.nowMs - options.quietMs
+  }
+
+  grew(nowMs: number): void {
+    this.lastGrowthMs = nowMs
+    this.lastWriteMs = nowMs
   }
 
   refute(streamId: string): void {

@@ -3,13 +3,11 @@
  * order while they are being sealed, and leave in file order when the collector has answered; they are resent as they
  * are. Knows no file and no network. Used from one event loop, never across an await.
  */
-import { streamId } from '../shared/hashes.ts'
-import { recordKey } from '../shared/wire.ts'
+import { hashText, streamId, type HashText } from '../shared/hashes.ts'
 import { assert } from '../shared/errors.ts'
 
 export interface StreamIdentity {
-  readonly id: Buffer
-  readonly idHex: string
+  readonly idHex: HashText
   readonly topic: string
   /** Inode and birth time of the file that the stream began with: the id is made of them. */
   readonly inode: bigint
@@ -19,14 +17,12 @@ export interface StreamIdentity {
   readonly supersedes: number | undefined
   /** Path in the record key, fixed when the stream begins. */
   readonly keyPath: string
-  readonly recordKey: Buffer
 }
 
 export interface SealedBatch {
   readonly start: number
   readonly end: number
-  readonly tailHashStart: Buffer
-  readonly tailHashEnd: Buffer
+  readonly tailHashEnd: HashText
   readonly recordCount: number
   readonly envelope: Buffer
   readonly batch: Buffer
@@ -36,7 +32,7 @@ export interface SealedBatch {
 /** What the collector has, as far as we know. */
 export interface Settled {
   readonly position: number
-  readonly tailHash: Buffer
+  readonly tailHash: HashText
   readonly recordCount: number
 }
 
@@ -52,16 +48,20 @@ export type StreamState =
   /** The collector's position is not one of ours: the file decides again which stream it is. */
   | { readonly kind: 'moved'; readonly reason: 'have' | 'expected' | 'diverged' }
 
+/** Of a stream that has nothing on its way, as most have. */
+const NO_PLACES: readonly QueuePlace[] = []
+const SHIPPING: StreamState = { kind: 'shipping' }
+
 export class Stream {
   readonly identity: StreamIdentity
-  state: StreamState = { kind: 'shipping' }
+  state: StreamState = SHIPPING
   settled: Settled
   /** Whether a request that carries batches of this stream is under way: the next ones wait for its answer. */
   isInFlight = false
   /** Monotonic time before which nothing is resent, and how often in a row the collector said `later`. */
   retryAtMs = 0
   attempts = 0
-  private places: QueuePlace[] = []
+  private places: readonly QueuePlace[] = NO_PLACES
 
   constructor(identity: StreamIdentity, settled: Settled) {
     this.identity = identity
@@ -85,7 +85,7 @@ export class Stream {
   /** Takes the next place in file order; `fill` it when the batch is sealed. */
   reserve(): QueuePlace {
     const place: QueuePlace = { batches: undefined }
-    this.places.push(place)
+    this.places = [...this.places, place]
     return place
   }
 
@@ -121,7 +121,7 @@ export class Stream {
     const place = this.places[0]
     const head = place?.batches?.[0]
     assert(place?.batches !== undefined && head === batch, 'batches are settled in order')
-    if (place.batches.length === 1) this.places.shift()
+    if (place.batches.length === 1) this.places = this.places.length === 1 ? NO_PLACES : this.places.slice(1)
     else place.batches = place.batches.slice(1)
     this.settled = {
       position: batch.end,
@@ -134,7 +134,7 @@ export class Stream {
   /** Forgets what is queued; its bytes are read from the file again. Answers the bytes that this frees. */
   drop(): number {
     const bytes = this.pendingBytes
-    this.places = []
+    this.places = NO_PLACES
     return bytes
   }
 }
@@ -143,36 +143,20 @@ export function heldBytes(batch: SealedBatch): number {
   return batch.batch.length + batch.envelope.length
 }
 
-export interface NewStream {
+export interface NewStream extends Omit<StreamIdentity, 'idHex'> {
   readonly agentId: string
-  readonly host: string
-  readonly topic: string
-  readonly inode: bigint
-  readonly birthtimeNs: bigint
-  readonly generation: number
-  readonly supersedes: number | undefined
-  readonly keyPath: string
 }
 
 export function newIdentity(options: NewStream): StreamIdentity {
-  return identityOf(options, streamId(options))
+  return identityOf(options, hashText(streamId(options)))
 }
 
 /** A stream that the collector knows; its id is taken as it is. */
-export function knownIdentity(options: NewStream, idHex: string): StreamIdentity {
-  return identityOf(options, Buffer.from(idHex, 'hex'))
+export function knownIdentity(stream: Omit<StreamIdentity, 'idHex' | 'supersedes'> & { readonly id: HashText }): StreamIdentity {
+  return identityOf({ ...stream, supersedes: undefined }, stream.id)
 }
 
-function identityOf(options: NewStream, id: Buffer): StreamIdentity {
-  return {
-    id,
-    idHex: id.toString('hex'),
-    topic: options.topic,
-    inode: options.inode,
-    birthtimeNs: options.birthtimeNs,
-    generation: options.generation,
-    supersedes: options.supersedes,
-    keyPath: options.keyPath,
-    recordKey: Buffer.from(recordKey(options.host, options.keyPath)),
-  }
+/** Nothing but what it is: there is one for each file. */
+function identityOf({ topic, inode, birthtimeNs, generation, supersedes, keyPath }: Omit<StreamIdentity, 'idHex'>, idHex: HashText): StreamIdentity {
+  return { idHex, topic, inode, birthtimeNs, generation, supersedes, keyPath }
 }

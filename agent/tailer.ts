@@ -3,7 +3,7 @@
  * remembers (their tail hash), frames the lines behind it and moves the file's read position. A file that was truncated
  * and refilled between two looks is seen, also when it has grown past the old position. Keeps no buffer between turns.
  */
-import { tailHash } from '../shared/hashes.ts'
+import { hashText, tailHash } from '../shared/hashes.ts'
 import { TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { FileHandle } from '../shared/system.ts'
 import { afterBatch, type Batcher, type FramedTurn, type Slot, type TurnBytes, type TurnStart } from './batcher.ts'
@@ -47,7 +47,7 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
   const wantsFinal = file.wantsFinal
   const { count, isAtEnd } = await readWindow(options.handle, slot.window, { position: start.position - overlap, overlap, provesEnd: options.provesEnd || wantsFinal })
   if (count < overlap) return { kind: 'changed', how: 'shrunk' }
-  if (!tailHash(slot.window.subarray(0, overlap)).equals(start.tailHash)) return { kind: 'changed', how: 'rewritten' }
+  if (hashText(tailHash(slot.window.subarray(0, overlap))) !== start.tailHash) return { kind: 'changed', how: 'rewritten' }
   const fresh = count - overlap
   const bytes: TurnBytes = { slot, overlap, fresh, isFinal: wantsFinal && isAtEnd, timestampMs: options.nowMs() }
   const framed = batcher.frame(start, bytes)

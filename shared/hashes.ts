@@ -2,20 +2,35 @@
  * The hashes that tie stored bytes to their source: tail hash, head hash, stream id, partition hash. All but murmur2
  * are the first 16 bytes of SHA-256.
  */
-import { createHash, type Hash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import { HASH_BYTES, HEAD_BYTES_MAX, TAIL_BYTES_MAX } from './source-header.ts'
 
 /** What stands for "nothing before": the tail hash at position 0. */
 export const NO_TAIL_HASH: Buffer = Buffer.alloc(HASH_BYTES)
 
-export function sha256Prefix(...pieces: readonly Uint8Array[]): Buffer {
-  const hash = createHash('sha256')
-  for (const piece of pieces) hash.update(piece)
-  return finishHash(hash)
+/**
+ * A hash in 32 lower-case hex digits, as the wire has it, for where hashes are kept by the thousand: 48 bytes, while a
+ * Buffer of 16 costs 400, most of them outside of the heap.
+ */
+export type HashText = string
+
+export const NO_TAIL_HASH_TEXT: HashText = hashText(NO_TAIL_HASH)
+
+export function hashText(hash: Buffer): HashText {
+  return hash.toString('hex')
 }
 
-function finishHash(hash: Hash): Buffer {
-  return hash.digest().subarray(0, HASH_BYTES)
+export function hashBytes(text: HashText): Buffer {
+  return Buffer.from(text, 'hex')
+}
+
+export function sha256Prefix(...pieces: readonly Uint8Array[]): Buffer {
+  const [only] = pieces
+  // In one call: a Hash object keeps its native memory until V8 collects it, and costs more than a short hash itself.
+  if (only !== undefined && pieces.length === 1) return hash('sha256', only, 'buffer').subarray(0, HASH_BYTES)
+  const joined = createHash('sha256')
+  for (const piece of pieces) joined.update(piece)
+  return joined.digest().subarray(0, HASH_BYTES)
 }
 
 /** Tail hash at the position behind `tail`, which holds the last min(64 KiB, position) source bytes before it. */
@@ -39,18 +54,17 @@ export interface StreamKey {
 
 /** Deterministic on purpose: two attempts to begin the same stream meet as duplicates, not as two streams. */
 export function streamId(key: StreamKey): Buffer {
-  const hash = createHash('sha256')
-  for (const field of [key.agentId, key.topic]) {
+  const texts = [key.agentId, key.topic].flatMap((field) => {
     const bytes = Buffer.from(field, 'utf8')
-    hash.update(lengthPrefix(bytes.length)).update(bytes)
-  }
+    return [lengthPrefix(bytes.length), bytes]
+  })
   const numbers = Buffer.alloc(3 * 12)
   let at = 0
   for (const value of [key.inode, key.birthtimeNs, BigInt(key.generation)]) {
     at = numbers.writeUInt32BE(8, at)
     at = numbers.writeBigUInt64BE(BigInt.asUintN(64, value), at)
   }
-  return finishHash(hash.update(numbers))
+  return sha256Prefix(Buffer.concat([...texts, numbers]))
 }
 
 function lengthPrefix(length: number): Buffer {

@@ -2,14 +2,15 @@
 import { expect, test } from 'vitest'
 import { AckedPositions } from '../../agent/acked-positions.ts'
 import { Stream } from '../../agent/stream.ts'
+import { NO_TAIL_HASH_TEXT } from '../../shared/hashes.ts'
 import { simulate } from '../sim-system.ts'
 
 function acked(idHex: string, position: number): Stream {
   const identity = {
-    id: Buffer.from(idHex, 'hex'), idHex, topic: 'app', inode: 1n, birthtimeNs: 1n, generation: 1, supersedes: undefined,
-    keyPath: `/var/log/${idHex}.log`, recordKey: Buffer.alloc(0),
+    idHex, topic: 'app', inode: 1n, birthtimeNs: 1n, generation: 1, supersedes: undefined,
+    keyPath: `/var/log/${idHex}.log`,
   }
-  return new Stream(identity, { position, tailHash: Buffer.alloc(16), recordCount: 1 })
+  return new Stream(identity, { position, tailHash: NO_TAIL_HASH_TEXT, recordCount: 1 })
 }
 
 test('nothing is told while the collector has all of it', () => {

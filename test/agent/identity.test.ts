@@ -2,11 +2,12 @@
 import { describe, expect, test } from 'vitest'
 import { decideIdentity, isSiblingPath, type FileFacts, type StreamFacts } from '../../agent/identity.ts'
 import type { KnownStream } from '../../agent/known-stream.ts'
+import { NO_TAIL_HASH_TEXT } from '../../shared/hashes.ts'
 
 function stream(fields: Partial<KnownStream> = {}): KnownStream {
   return {
     id: 'a'.repeat(32), topic: 'app', inode: 1n, birthtimeNs: 10n, generation: 1, isSuperseded: false, isOpen: true, position: 5000,
-    tailHash: Buffer.alloc(16), headLength: 1024, headHash: Buffer.alloc(16), recordCount: 10, path: '/log/a.log', keyPath: '/log/a.log', isOrphan: false, lastAppendMs: 0, ...fields,
+    tailHash: NO_TAIL_HASH_TEXT, headLength: 1024, headHash: NO_TAIL_HASH_TEXT, recordCount: 10, path: '/log/a.log', keyPath: '/log/a.log', isOrphan: false, lastAppendMs: 0, ...fields,
   }
 }
 

@@ -8,9 +8,10 @@ import { Identifier } from '../../agent/identifier.ts'
 import { Registry } from '../../agent/registry.ts'
 import type { Session } from '../../agent/session.ts'
 import { newIdentity, Stream } from '../../agent/stream.ts'
-import { headHash, NO_TAIL_HASH, tailHash } from '../../shared/hashes.ts'
+import { hashText, headHash, NO_TAIL_HASH_TEXT, tailHash } from '../../shared/hashes.ts'
 import { nodeFileSystem } from '../../shared/node/file-system.ts'
 import type { System } from '../../shared/system.ts'
+import { overridden } from '../overridden.ts'
 import { simulate } from '../sim-system.ts'
 import { testConfig } from './agent-rig.ts'
 
@@ -26,10 +27,10 @@ test.each([
     const fs = nodeFileSystem()
     const registry = new Registry({ lingerMs: 20, lingerMsMax: 250 })
     const keyPath = join(folder, 'app.log')
-    const identity = newIdentity({ agentId: 'agent-1', host: 'host-1', topic: 'app', inode: 1n, birthtimeNs: 1n, generation: 1, supersedes: undefined, keyPath })
+    const identity = newIdentity({ agentId: 'agent-1', topic: 'app', inode: 1n, birthtimeNs: 1n, generation: 1, supersedes: undefined, keyPath })
     // Nothing of it is stored yet; all of it was read.
-    const stream = new Stream(identity, { position: 0, tailHash: NO_TAIL_HASH, recordCount: 0 })
-    const start = { position: content.length, tailHash: tailHash(content), ordinal: 263, headLength: 1024, headHash: headHash(content.subarray(0, 1024)) }
+    const stream = new Stream(identity, { position: 0, tailHash: NO_TAIL_HASH_TEXT, recordCount: 0 })
+    const start = { position: content.length, tailHash: hashText(tailHash(content)), ordinal: 263, headLength: 1024, headHash: hashText(headHash(content.subarray(0, 1024))) }
     registry.orphans.set(identity.idHex, { stream, start })
     let reads = 0
     const system: System = {
@@ -44,7 +45,7 @@ test.each([
             if (reads > 1 && isRefused) registry.orphans.delete(identity.idHex)
             return handle.read(...args)
           }
-          return { ...handle, read }
+          return overridden(handle, { read })
         },
       },
     }
@@ -52,10 +53,10 @@ test.each([
     if (input === undefined) throw new Error('one input')
     const found = await fs.stat(path)
     if (found === undefined || (await stat(path)).size !== content.length) throw new Error('the copy is there')
-    const file = registry.add({ input, path, openPath: path, stat: found }, { nowMs: 0, isGuest: true, keyPath })
+    const file = registry.add({ input, path, openPath: path, stat: found, quietMs: 0 }, { nowMs: 0, isGuest: true, keyPath })
     const session = { call: () => Promise.resolve([[]]) } as unknown as Session
     const identifier = new Identifier({
-      system, session, registry, handles: new Handles(system, 10), agentId: 'agent-1', host: 'host-1', isReship: false, isOnce: false, onAdopted: () => undefined,
+      system, session, registry, handles: new Handles(system, 10), agentId: 'agent-1', isReship: false, isOnce: false, onAdopted: () => undefined,
     })
     await identifier.identify([file], new AbortController().signal)
     if (isRefused) {

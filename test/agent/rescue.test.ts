@@ -11,6 +11,7 @@ import type { SourceFile } from '../../agent/source-file.ts'
 import { Watcher } from '../../agent/watcher.ts'
 import { nodeFileSystem } from '../../shared/node/file-system.ts'
 import type { FileStat, System } from '../../shared/system.ts'
+import { overridden } from '../overridden.ts'
 import { simulate } from '../sim-system.ts'
 import { testConfig } from './agent-rig.ts'
 
@@ -37,7 +38,7 @@ beforeEach(async () => {
       },
       open: async (path, mode, permissions) => {
         const handle = await fs.open(path, mode, permissions)
-        return { ...handle, stat: async () => see(await handle.stat(), path) }
+        return overridden(handle, { stat: async () => see(await handle.stat(), path) })
       },
     },
   }

@@ -12,6 +12,7 @@ import type { AgentConfig } from '../../agent/config.ts'
 import { nodeFileSystem } from '../../shared/node/file-system.ts'
 import type { FileStat, FileSystem } from '../../shared/system.ts'
 import type { Zstd } from '../../shared/zstd.ts'
+import { overridden } from '../overridden.ts'
 import { simulate, type Simulation } from '../sim-system.ts'
 import { testConfig } from './agent-rig.ts'
 import { FakeCollector, type StoredStream } from './fake-collector.ts'
@@ -147,7 +148,7 @@ export class RotationRig {
       },
       open: async (path, mode, permissions) => {
         const handle = await fs.open(path, mode, permissions)
-        return { ...handle, stat: async () => this.see(await handle.stat(), path) }
+        return overridden(handle, { stat: async () => this.see(await handle.stat(), path) })
       },
     }
   }

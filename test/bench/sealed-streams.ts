@@ -4,8 +4,8 @@
  */
 import { Batcher, afterBatch, type TurnStart } from '../../agent/batcher.ts'
 import { BufferPool } from '../../shared/buffer-pool.ts'
-import type { StreamIdentity } from '../../agent/stream.ts'
-import { headHash, NO_TAIL_HASH, partitionOf, streamId } from '../../shared/hashes.ts'
+import { newIdentity, type StreamIdentity } from '../../agent/stream.ts'
+import { hashText, headHash, NO_TAIL_HASH_TEXT, partitionOf } from '../../shared/hashes.ts'
 import { TAIL_BYTES_MAX } from '../../shared/source-header.ts'
 import { encodeFrame, recordKey, wireLimits } from '../../shared/wire.ts'
 import { loadZstd, type Zstd } from '../../shared/zstd.ts'
@@ -54,11 +54,8 @@ function sourceText(): Buffer {
 function identityOf(at: number, { topic, partitions }: SealedStreamsOptions): StreamIdentity {
   for (let attempt = 0; attempt < 10_000; attempt += 1) {
     const keyPath = `/var/log/bench-${at}-${attempt}.log`
-    const key = Buffer.from(recordKey(HOST, keyPath))
-    if (partitionOf(key, partitions) !== at % partitions) continue
-    const numbers = { inode: BigInt(at + 1), birthtimeNs: 1n, generation: 0 }
-    const id = streamId({ agentId: AGENT, topic, ...numbers })
-    return { id, idHex: id.toString('hex'), topic, ...numbers, supersedes: undefined, keyPath, recordKey: key }
+    if (partitionOf(Buffer.from(recordKey(HOST, keyPath)), partitions) !== at % partitions) continue
+    return newIdentity({ agentId: AGENT, topic, inode: BigInt(at + 1), birthtimeNs: 1n, generation: 0, supersedes: undefined, keyPath })
   }
   throw new Error('no path falls into the partition')
 }
@@ -76,7 +73,7 @@ async function sealStream(identity: StreamIdentity, input: StreamInput): Promise
   const slot = { window: Buffer.alloc(TAIL_BYTES_MAX + BATCH_BYTES), records: Buffer.alloc(BATCH_BYTES) }
   const requests = new RequestBuilder(input.requestBytesMax)
   let start: TurnStart = {
-    identity, path: identity.keyPath, labels: undefined, position: 0, tailHash: NO_TAIL_HASH, ordinal: 0, headLength: 0, headHash: headHash(Buffer.alloc(0)),
+    identity, path: identity.keyPath, labels: undefined, position: 0, tailHash: NO_TAIL_HASH_TEXT, ordinal: 0, headLength: 0, headHash: hashText(headHash(Buffer.alloc(0))),
   }
   while (requests.sealedBytes < input.sealedBytes) {
     const overlap = Math.min(TAIL_BYTES_MAX, start.position)

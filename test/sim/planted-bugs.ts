@@ -58,8 +58,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'the tail hash is checked by the collector only',
     only: ['rename in glob', 'small files', 'delete', 'truncate', 'inode reuse', 'no birth times', 'banner', 'kill agent', 'clone'],
     changes: [
-      { file: 'agent/fingerprint.ts', from: 'return tail !== undefined && tail.equals(stream.tailHash)', to: 'return tail !== undefined' },
-      { file: 'agent/tailer.ts', from: 'if (!tailHash(slot.window.subarray(0, overlap)).equals(start.tailHash)) return', to: 'if (overlap < 0) return' },
+      { file: 'agent/fingerprint.ts', from: 'return tail === stream.tailHash', to: 'return tail !== undefined' },
+      { file: 'agent/tailer.ts', from: 'if (hashText(tailHash(slot.window.subarray(0, overlap))) !== start.tailHash) return', to: 'if (overlap < 0) return' },
     ],
   },
   {
@@ -94,8 +94,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'the stream of another file is continued because the heads are equal',
     only: [...files, 'small files'],
     changes: [
-      { file: 'agent/fingerprint.ts', from: 'return tail !== undefined && tail.equals(stream.tailHash)', to: 'return tail !== undefined' },
-      { file: 'agent/tailer.ts', from: 'if (!tailHash(slot.window.subarray(0, overlap)).equals(start.tailHash)) return', to: 'if (overlap < 0) return' },
+      { file: 'agent/fingerprint.ts', from: 'return tail === stream.tailHash', to: 'return tail !== undefined' },
+      { file: 'agent/tailer.ts', from: 'if (hashText(tailHash(slot.window.subarray(0, overlap))) !== start.tailHash) return', to: 'if (overlap < 0) return' },
       { file: 'agent/identity.ts', from: 'const CONTINUE_BYTES_MIN = 1024', to: 'const CONTINUE_BYTES_MIN = 1' },
     ],
   },
