@@ -14,12 +14,12 @@ import { COOL_AFTER_MS, HotDirectories } from './hot-directories.ts'
 import type { Handles } from './handles.ts'
 import type { Identifier } from './identifier.ts'
 import { LeftOut } from './left-out.ts'
-import { describeReadError } from './read-error.ts'
+import { Looks } from './looks.ts'
 import type { Reader } from './reader.ts'
-import { isReusedInode, type Registry } from './registry.ts'
+import type { Registry } from './registry.ts'
 import { rescue } from './rescue.ts'
 import type { Session } from './session.ts'
-import type { SourceFile } from './source-file.ts'
+import { NEW, type SourceFile } from './source-file.ts'
 import type { Stream } from './stream.ts'
 import { SweepPace } from './sweep-pace.ts'
 import { tend } from './tending.ts'
@@ -33,8 +33,6 @@ const ONCE_TICK_MS = 50
 /** Files that are looked at in every sweep while some directory is too busy to be watched. */
 const LOOK_AT_ALL_MAX = 2000
 const CLOSES_AT_A_TIME = 1000
-/** For a rotated file that was never opened and is not where it was found: one in each tick. */
-const SEARCHES_MAX = 3
 /** After a refusal for good: somebody has to put it right first. */
 const REFUSED_WAIT_MS = 10_000
 
@@ -61,6 +59,7 @@ export class Follower {
   private lastSweepMs = Number.NEGATIVE_INFINITY
   private sweeps = 0
   private readonly pace = new SweepPace()
+  private readonly looks: Looks
   /** Wall clock, since birth times are held against it. */
   private startedMs = Number.POSITIVE_INFINITY
   private logEpoch: number | undefined
@@ -84,6 +83,11 @@ export class Follower {
     this.deps = deps
     this.sweepWaker = new Waker(clock)
     this.identifyWaker = new Waker(clock)
+    this.looks = new Looks({
+      ...deps, pace: this.pace,
+      onCut: (file) => this.changed(file, 'shrunk'),
+      onLost: (file) => this.rescueDirectories.add(parentOf(file.path)),
+    })
     this.topics = [...new Set(deps.config.inputs.map((input) => input.topic))]
     this.truncations = metrics.counter('tailrace_agent_truncations_total', 'Files that shrank or whose content changed', ['how'])
     this.lostBytes = metrics.counter('tailrace_agent_lost_bytes_total', 'Bytes that were seen and could not be read before they were gone')
@@ -156,7 +160,7 @@ export class Follower {
     const { fresh, touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
     for (const file of fresh) this.appeared(file)
     for (const file of touched) {
-      if (file.state.kind === 'ignored' || file.state.kind === 'empty') file.state = { kind: 'new' }
+      if (file.state.kind === 'ignored' || file.state.kind === 'empty') file.state = NEW
       reader.poke(file)
     }
     for (const file of missing) this.losesName(file)
@@ -239,47 +243,15 @@ export class Follower {
 
   private async tendFiles(): Promise<void> {
     const { registry, system } = this.deps
+    await this.looks.tick()
     let lagBytes = 0
-    this.pace.beginTick()
+    const nowMs = system.clock.monotonicMs()
     for (const file of registry.files) {
-      const nowMs = system.clock.monotonicMs()
-      if (this.pace.isLookDue(file, nowMs) || file.isDetached || file.partialBytes > 0) await this.look(file)
       this.tendFile(file, nowMs)
       lagBytes += file.lagBytes
       file.behindSinceMs = file.lagBytes === 0 ? undefined : (file.behindSinceMs ?? nowMs)
     }
     this.lagBytes.set(lagBytes)
-  }
-
-  private async look(file: SourceFile): Promise<void> {
-    const { system, handles, reader, registry } = this.deps
-    try {
-      // A descriptor in time: bytes behind a name that goes away are read through it.
-      if (file.handle === undefined && (file.isDetached || file.state.kind === 'new')) await handles.of(file)
-      // Taken before the stat: those bytes were there, so a smaller size behind it is a truncation and not an old answer.
-      const { position } = file
-      const stat = await (file.handle?.stat() ?? system.fs.stat(file.openPath))
-      if (stat === undefined || stat.inode !== file.inode || isReusedInode(file, stat) || !registry.has(file)) return
-      if (stat.size === file.size && stat.mtimeMs === file.mtimeMs) return
-      file.mtimeMs = stat.mtimeMs
-      if (file.cursor === undefined) file.size = stat.size
-      if (file.state.kind === 'empty' || file.state.kind === 'ignored') file.state = { kind: 'new' }
-      if (stat.size > file.size) file.lastGrowthMs = system.clock.monotonicMs()
-      // The reader would see it too, but not while it holds the file back because its stream is not taken.
-      if (stat.size < position && file.cursor !== undefined && !file.isBusy) this.changed(file, 'shrunk')
-      else reader.poke(file)
-    } catch (error) {
-      this.lookFailed(file, error)
-    }
-  }
-
-  private lookFailed(file: SourceFile, thrown: unknown): void {
-    const { text, isGone } = describeReadError(thrown)
-    this.deps.system.log.debug('a file could not be looked at', { path: file.path, reason: text, isGone })
-    // Rotation went on while the siblings were searched: what was found then bears the next name by now.
-    if (!isGone || !file.isDetached || file.handle !== undefined || file.searches >= SEARCHES_MAX) return
-    file.searches += 1
-    this.rescueDirectories.add(parentOf(file.path))
   }
 
   private tendFile(file: SourceFile, nowMs: number): void {
@@ -304,7 +276,7 @@ export class Follower {
     this.endStream(file)
     reader.forget(file)
     registry.remove(file)
-    void this.deps.handles.close(file).catch((error: unknown) => this.lookFailed(file, error))
+    void this.deps.handles.close(file).catch((error: unknown) => this.looks.failed(file, error))
   }
 
   private endStream(file: SourceFile): void {
@@ -389,7 +361,7 @@ export class Follower {
     system.log.warn('a file was truncated or rewritten', { path: file.path, how, position: file.position })
     registry.untie(file)
     file.wasChangeSeen = true
-    file.state = { kind: 'new' }
+    file.state = NEW
     file.identifyAtMs = 0
     this.lost.push(file)
     this.rescueDirectories.add(parentOf(file.path))
@@ -407,7 +379,7 @@ export class Follower {
     registry.orphans.delete(stream.identity.idHex)
     file.refute(stream.identity.idHex)
     file.wasChangeSeen = true
-    file.state = { kind: 'new' }
+    file.state = NEW
     file.identifyAtMs = 0
     this.identifyWaker.wake()
   }
@@ -450,7 +422,7 @@ export class Follower {
     this.moves.add(1, { reason })
     const delayMs = file.moves === 0 ? 0 : backoffMs(file.moves, { baseMs: 500, maxMs: 60_000 }, random.next())
     log.warn('the collector stands elsewhere in a file', { path: file.path, reason })
-    file.state = { kind: 'new' }
+    file.state = NEW
     file.wasChangeSeen = false
     file.mustBeginAtStart = reason === 'expected'
     file.moves += 1

@@ -3,6 +3,7 @@
  * file, so with thousands of files it is spread out; events, where there are any, do not wait for it. Numbers only: the
  * follower looks.
  */
+import type { SourceFile } from './source-file.ts'
 
 /** Ticks between two sweeps that look at every file, whatever the directories say. */
 const FULL_SWEEP_EVERY = 10
@@ -10,7 +11,7 @@ const FULL_SWEEP_EVERY = 10
 const FULL_SWEEP_SHARE = 1 / 200
 /** but never further than this. */
 const FULL_SWEEP_MS_MAX = 60_000
-/** Files written to within this time are looked at between sweeps, too, */
+/** Files written to within this time (untied ones: found within this time) are looked at between sweeps, too, */
 const ACTIVE_MS = 60_000
 /** so many of them in one tick at most: of more, each one in every second tick, or every third. 200 cost 0.8 % of a core. */
 const LOOKS_MAX = 200
@@ -38,8 +39,8 @@ export class SweepPace {
   }
 
   /** Asked once in a tick for each file, always in the same order. */
-  isLookDue(file: { readonly lastGrowthMs: number }, nowMs: number): boolean {
-    if (nowMs - file.lastGrowthMs >= ACTIVE_MS) return false
+  isLookDue(file: Pick<SourceFile, 'lastGrowthMs' | 'lastWriteMs' | 'cursor'>, nowMs: number): boolean {
+    if (nowMs - (file.cursor === undefined ? file.lastGrowthMs : file.lastWriteMs) >= ACTIVE_MS) return false
     this.active += 1
     return this.active % this.turns === this.tick % this.turns
   }

@@ -7,6 +7,7 @@ import { NAME_BYTES_MAX } from '../shared/source-header.ts'
 import type { DirectoryEntry, FileStat, System } from '../shared/system.ts'
 import type { InputConfig } from './config.ts'
 import { joinPath, parentOf, type InputGlobs, type WalkRoot } from './globs.ts'
+import { inGroups } from './in-groups.ts'
 import { LeftOut } from './left-out.ts'
 import { describeReadError } from './read-error.ts'
 
@@ -14,8 +15,6 @@ const DIRECTORIES_MAX = 20_000
 const FILES_MAX = 200_000
 /** A look is a system call in the thread pool; events do not wait for it. */
 const DIRECTORY_LOOKS_MAX = 64
-/** Stats under way at a time: enough to keep the thread pool busy, few enough to leave it to reads. */
-const STATS_AT_A_TIME = 8
 /** The mtime of a directory has the grain of a kernel tick: a change in the same tick is seen by looking again. */
 const MTIME_GRAIN_MS = 1000
 
@@ -25,6 +24,8 @@ export interface FoundFile {
   /** Differs from `path` for a followed symlink. */
   readonly openPath: string
   readonly stat: FileStat
+  /** For how long it was not written, by its mtime; 0 where that lies ahead of the clock. */
+  readonly quietMs: number
 }
 
 export interface Sweep {
@@ -47,6 +48,7 @@ export class Watcher {
   private readonly globs: readonly InputGlobs[]
   /** mtime of each directory at the last sweep, and when that was. */
   private mtimes = new Map<string, number>()
+  private directories: readonly string[] = []
   private sweptAtMs = 0
   /** Where `hasChanged` stands in its round. */
   private nextDirectory = 0
@@ -65,16 +67,19 @@ export class Watcher {
    * each call, and each one in turn.
    */
   async hasChanged(): Promise<boolean> {
-    const directories = [...this.mtimes]
-    const looks = Math.min(directories.length, DIRECTORY_LOOKS_MAX)
-    for (let look = 0; look < looks; look += 1) {
-      this.nextDirectory = (this.nextDirectory + 1) % directories.length
-      const [directory, mtimeMs] = directories[this.nextDirectory] ?? ['', 0]
-      const stat = await this.statQuietly(directory)
-      if ((stat?.mtimeMs ?? 0) !== mtimeMs) return true
-      if (mtimeMs > this.sweptAtMs - MTIME_GRAIN_MS && this.system.clock.nowMs() - this.sweptAtMs > MTIME_GRAIN_MS) return true
+    const due: string[] = []
+    for (let look = Math.min(this.directories.length, DIRECTORY_LOOKS_MAX); look > 0; look -= 1) {
+      this.nextDirectory = (this.nextDirectory + 1) % this.directories.length
+      due.push(this.directories[this.nextDirectory] ?? '/')
     }
-    return false
+    let hasChanged = false
+    await inGroups(due, async (directory) => {
+      const stat = await this.statQuietly(directory)
+      const mtimeMs = this.mtimes.get(directory) ?? 0
+      if ((stat?.mtimeMs ?? 0) !== mtimeMs) hasChanged = true
+      if (mtimeMs > this.sweptAtMs - MTIME_GRAIN_MS && this.system.clock.nowMs() - this.sweptAtMs > MTIME_GRAIN_MS) hasChanged = true
+    })
+    return hasChanged
   }
 
   async sweep(): Promise<Sweep> {
@@ -86,7 +91,8 @@ export class Watcher {
       const walk: Walk = { globs, files, leftOut, seen: new Set() }
       for (const root of globs.roots) await this.walkFrom(root, walk)
     }
-    return { files, leftOut, directories: [...this.mtimes.keys()] }
+    this.directories = [...this.mtimes.keys()]
+    return { files, leftOut, directories: this.directories }
   }
 
   /** All regular files of one directory that no exclusion names, matched or not: where rotation leaves its files. */
@@ -100,9 +106,13 @@ export class Watcher {
     const found: FoundFile[] = []
     await inGroups(paths.slice(0, FILES_MAX), async (path) => {
       const stat = await this.statQuietly(path)
-      if (stat?.kind === 'file') found.push({ input, path, openPath: path, stat })
+      if (stat?.kind === 'file') found.push({ input, path, openPath: path, stat, quietMs: this.quietMs(stat) })
     })
     return found
+  }
+
+  private quietMs({ mtimeMs }: FileStat): number {
+    return Math.max(0, Math.round(this.system.clock.nowMs() - mtimeMs))
   }
 
   private async walkFrom(root: WalkRoot, walk: Walk): Promise<void> {
@@ -156,7 +166,7 @@ export class Watcher {
 
   private async take(at: { path: string; openPath: string }, walk: Walk): Promise<void> {
     const stat = await this.statQuietly(at.openPath)
-    if (stat?.kind === 'file') walk.files.push({ input: walk.globs.input, ...at, stat })
+    if (stat?.kind === 'file') walk.files.push({ input: walk.globs.input, path: at.path, openPath: at.openPath, stat, quietMs: this.quietMs(stat) })
   }
 
   /** A followed link: a file is taken in, a directory is walked unless it was seen under its own name. */
@@ -209,10 +219,4 @@ export class Watcher {
 function noteExcluded(path: string, { globs, leftOut }: Walk): void {
   const pattern = globs.excludedBy(path)
   if (pattern !== undefined) leftOut.addExcluded({ path, topic: globs.input.topic }, pattern)
-}
-
-async function inGroups(paths: readonly string[], work: (path: string) => Promise<void>): Promise<void> {
-  for (let at = 0; at < paths.length; at += STATS_AT_A_TIME) {
-    await Promise.all(paths.slice(at, at + STATS_AT_A_TIME).map(work))
-  }
 }

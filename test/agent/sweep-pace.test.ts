@@ -1,9 +1,12 @@
 import { expect, test } from 'vitest'
 import { SweepPace } from '../../agent/sweep-pace.ts'
 
-const filesOf = (count: number): { lastGrowthMs: number }[] => Array.from({ length: count }, () => ({ lastGrowthMs: 0 }))
+type Look = Parameters<SweepPace['isLookDue']>[0]
 
-function looksOf(pace: SweepPace, files: readonly { lastGrowthMs: number }[], nowMs: number): boolean[] {
+const writtenAt = (atMs: number): Look => ({ cursor: undefined, lastGrowthMs: atMs, lastWriteMs: atMs })
+const filesOf = (count: number): Look[] => Array.from({ length: count }, () => writtenAt(0))
+
+function looksOf(pace: SweepPace, files: readonly Look[], nowMs: number): boolean[] {
   pace.beginTick()
   return files.map((file) => pace.isLookDue(file, nowMs))
 }
@@ -22,7 +25,7 @@ test('a sweep of all files comes every ten ticks, seldomer where it takes long, 
 
 test('files that grew in the last minute are looked at in each tick, no others', () => {
   const pace = new SweepPace()
-  const files = [{ lastGrowthMs: 0 }, { lastGrowthMs: 50_000 }]
+  const files = [writtenAt(0), writtenAt(50_000)]
   for (let tick = 0; tick < 3; tick += 1) expect(looksOf(pace, files, 60_000)).toEqual([false, true])
 })
 
@@ -37,4 +40,13 @@ test('of many such files a part is looked at in each tick, and every one in turn
     for (const [at, look] of looks.entries()) if (look) seen.add(at)
   }
   expect(seen.size).toBe(500)
+})
+
+test('a file that was old when it was found is looked at while it is not tied to a stream, then no more', () => {
+  const pace = new SweepPace()
+  const file = { ...writtenAt(0), lastWriteMs: -3_600_000 }
+  expect(looksOf(pace, [file], 1)).toEqual([true])
+  const tied = { ...file, cursor: {} as NonNullable<Look['cursor']> }
+  expect(looksOf(pace, [tied], 1)).toEqual([false])
+  expect(looksOf(pace, [{ ...tied, lastWriteMs: 1 }], 1)).toEqual([true])
 })
