@@ -7,7 +7,7 @@ import { availableParallelism, hostname } from 'node:os'
 import { Command, CommanderError } from 'commander'
 import { runDaemon, type DaemonService } from '../shared/daemon.ts'
 import { AppError, toAppError } from '../shared/errors.ts'
-import { keepCodeSmall } from '../shared/node/memory.ts'
+import { keepCodeSmall, keepYoungHeapSmall } from '../shared/node/memory.ts'
 import { createNodeSystem } from '../shared/node-system.ts'
 import { addSettingFlags, formatProblems, parseSettings } from '../shared/settings.ts'
 import type { System } from '../shared/system.ts'
@@ -123,6 +123,7 @@ function readText(path: string, bytesMax: number, what: string): string {
 async function run(read: () => ServiceConfig): Promise<number> {
   const config = read()
   keepCodeSmall()
+  keepYoungHeapSmall()
   const system = createNodeSystem({ logLevel: config.logLevel, component: 'agent', http: { tls: config.tls } })
   const zstd = await loadZstd()
   return runDaemon({

@@ -8,6 +8,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { agentProblems, agentSettings } from '../agent/config.ts'
 import { collectorSettings, toCollectorConfig } from '../collector/config.ts'
 import { formatProblems, parseSettings, type SettingTable } from '../shared/settings.ts'
+import { AGENT_ENVIRONMENT } from './bench/agent-process.ts'
 
 const packaging = fileURLToPath(new URL('../packaging', import.meta.url))
 const examples = join(packaging, 'examples')
@@ -107,6 +108,11 @@ describe.skipIf(!hasSystemd)('the systemd unit', () => {
     const judged = spawnSync('systemd-analyze', args, { encoding: 'utf8' })
     expect(judged.status, judged.stdout + judged.stderr).toBe(0)
     expect(judged.stdout).toContain('Overall exposure level')
+  })
+
+  test('the benchmark measures the agent in the environment of its unit', () => {
+    const unit = readFileSync(join(packaging, 'systemd', 'tailrace-agent.service'), 'utf8')
+    for (const [name, value] of Object.entries(AGENT_ENVIRONMENT)) expect(unit).toContain(`\nEnvironment=${name}=${value}\n`)
   })
 
   test('would be caught if it were loose: the judge is awake', () => {

@@ -8,7 +8,8 @@ export function keepCodeSmall(): void {
 /**
  * Holds V8's young heap at its first size, 1 MiB. Each 64 KiB that a socket reads is a buffer outside of the heap which
  * only a collection frees: with 16 MiB of young heap V8 marks the whole heap for their sake, 35 times while a collector
- * takes 1 GB; with 1 MiB the cheap collections find them in time (W6: 470 MB a CPU-second before, 555 after).
+ * takes 1 GB; with 1 MiB the cheap collections find them in time (W6: 470 MB a CPU-second before, 555 after). An agent with a
+ * backlog takes 7 MiB less, and no more CPU (W1: 90 MiB before, 83 after).
  */
 export function keepYoungHeapSmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1')

@@ -4,11 +4,12 @@
  */
 import { join } from 'node:path'
 import { AckWatcher } from './ack-watcher.ts'
+import { startAgent } from './agent-process.ts'
 import { startCollector, type CollectorProcess } from './collector-process.ts'
 import { Latencies } from './latencies.ts'
 import { accessLines } from './lines.ts'
 import { Load } from './load.ts'
-import { ownProgram, Program } from './programs.ts'
+import type { Program } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
 import { TailReader } from './tail-reader.ts'
 import type { BenchOptions } from './workload.ts'
@@ -76,10 +77,7 @@ export class LiveRig {
       })
     }
     const url = (await this.watcher?.listen()) ?? this.collector.url
-    this.agentProgram = new Program({
-      command: [...ownProgram('tailrace-agent'), 'run', '--collector', url, '--topic', TOPIC, '--admin', 'off', '--log-level', 'warn', ...this.options.bench.agentArgs, ...this.options.globs],
-      core: 0,
-    })
+    this.agentProgram = startAgent({ collectorUrl: url, topic: TOPIC, core: 0, args: [...this.options.bench.agentArgs, ...this.options.globs] })
   }
 
   /** The topic begins with a line in each file; from then on the reader follows. */

@@ -31,7 +31,9 @@ export class Program {
     const command = options.core === undefined ? options.command : ['taskset', '-c', String(options.core), ...options.command]
     const [file, ...args] = command
     if (file === undefined) throw new Error('an empty command line')
-    this.child = spawn(file, args, { stdio: ['ignore', options.stdout ?? 'ignore', 'pipe'], env: { ...process.env, NO_COLOR: '1', ...options.env } })
+    // A service has no certificates of its shell's: each Node would parse them at its start.
+    const { NODE_EXTRA_CA_CERTS: _, ...inherited } = process.env
+    this.child = spawn(file, args, { stdio: ['ignore', options.stdout ?? 'ignore', 'pipe'], env: { ...inherited, NO_COLOR: '1', ...options.env } })
     this.child.on('error', (error) => this.pieces.push(error.message))
     this.child.stderr?.setEncoding('utf8').on('data', (piece: string) => this.keep(piece))
   }

@@ -5,12 +5,12 @@
 import { createReadStream } from 'node:fs'
 import { mkdir, link } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { startAgent } from './agent-process.ts'
 import { logBytes, readBack, startCollector } from './collector-process.ts'
 import { followFile } from './file-follower.ts'
 import type { WrittenFile } from './lines.ts'
 import { startPeer, stopPeer, type Peer } from './peer.ts'
 import { endedChildrenCpuSeconds, loopbackBytes, since, watchCost, type Cost } from './process-cost.ts'
-import { ownProgram, Program } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
 import type { BenchOptions, Figures } from './workload.ts'
 
@@ -57,13 +57,7 @@ export async function shipOurs(folder: string, files: readonly WrittenFile[], op
   try {
     const before = { collector: await collector.program.cost(), children: await endedChildrenCpuSeconds(), wire: await loopbackBytes() }
     const startedMs = performance.now()
-    const agent = new Program({
-      command: [
-        ...ownProgram('tailrace-agent'), 'run', '--once', '--collector', collector.url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn',
-        ...options.agentArgs, ...agentArgs, ...files.map(({ path }) => path),
-      ],
-      core: 0,
-    })
+    const agent = startAgent({ collectorUrl: collector.url, topic: 'bench', core: 0, args: ['--once', ...options.agentArgs, ...agentArgs, ...files.map(({ path }) => path)] })
     const watched = await watchCost(agent.pid, () => agent.isRunning)
     const seconds = (performance.now() - startedMs) / 1000
     if ((await agent.ended()) !== 0) throw new Error(`the agent ended with ${agent.child.exitCode}: ${agent.said}`)

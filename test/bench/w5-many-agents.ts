@@ -4,13 +4,14 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { startAgent } from './agent-process.ts'
 import { logBytes, startCollector } from './collector-process.ts'
 import { Latencies } from './latencies.ts'
 import { accessLines } from './lines.ts'
 import { Load } from './load.ts'
 import { loadFigures, lossFigures, measureLoad } from './measured-load.ts'
 import { since, type Cost } from './process-cost.ts'
-import { inTemporaryFolder, ownProgram, Program, until } from './programs.ts'
+import { inTemporaryFolder, type Program, until } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
 import { TailReader } from './tail-reader.ts'
 import type { BenchOptions, Figures, Workload } from './workload.ts'
@@ -48,8 +49,8 @@ async function measure(folder: string, options: BenchOptions, agents: number): P
   const counter = new SequenceCounter(linesMax, (sequence) => readable.saw(sequence, performance.now()))
   const load = new Load({ paths, linesPerSecond: options.linesPerSecond, make: accessLines(), wrote: (sequence, atMs) => readable.wrote(sequence, atMs) })
   const collector = await startCollector({ data, core: 1, args: options.collectorArgs })
-  const programs = paths.map((path, at) => new Program({
-    command: [...ownProgram('tailrace-agent'), 'run', '--collector', collector.url, '--topic', TOPIC, '--admin', 'off', '--log-level', 'warn', '--agent-id', `agent-${at}`, '--host', `host-${at}`, ...options.agentArgs, path],
+  const programs = paths.map((path, at) => startAgent({
+    collectorUrl: collector.url, topic: TOPIC, args: ['--agent-id', `agent-${at}`, '--host', `host-${at}`, ...options.agentArgs, path],
   }))
   try {
     for (let at = 0; at < agents; at += 1) load.write(at, 1)

@@ -4,11 +4,12 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { startAgent } from './agent-process.ts'
 import { readBack, recordsStored, startCollector, type CollectorProcess } from './collector-process.ts'
 import { accessLines, writeLines } from './lines.ts'
 import { Load } from './load.ts'
 import { since } from './process-cost.ts'
-import { freePort, inTemporaryFolder, ownProgram, Program, sleep, temporaryFolder, until } from './programs.ts'
+import { freePort, inTemporaryFolder, type Program, sleep, temporaryFolder, until } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
 import type { BenchOptions, Figures, Workload } from './workload.ts'
 import { ZSTD, zstdYardstick } from './zstd-yardstick.ts'
@@ -44,10 +45,7 @@ async function measure(folder: string, options: BenchOptions): Promise<Figures> 
   const collectorOptions = { data, core: 1, port: await freePort(), args: options.collectorArgs }
   const load = new Load({ paths: Array.from({ length: FILES }, (_, at) => join(logs, `app-${at}.log`)), linesPerSecond: options.linesPerSecond, make: accessLines(), wrote: () => undefined })
   let collector = await startCollector(collectorOptions)
-  const agent = new Program({
-    command: [...ownProgram('tailrace-agent'), 'run', '--collector', collector.url, '--topic', 'bench', '--admin', 'off', '--log-level', 'error', ...options.agentArgs, join(logs, '*.log')],
-    core: 0,
-  })
+  const agent = startAgent({ collectorUrl: collector.url, topic: 'bench', logLevel: 'error', core: 0, args: [...options.agentArgs, join(logs, '*.log')] })
   const running = load.run()
   try {
     await sleep(STEADY_MS)

@@ -5,11 +5,12 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { paths } from '../../shared/wire.ts'
+import { shipWhole } from './agent-process.ts'
 import { startCollector, type CollectorProcess } from './collector-process.ts'
 import { accessLines, writeLines, type WrittenFile } from './lines.ts'
 import { endedChildrenCpuSeconds, since } from './process-cost.ts'
-import { outputOf, ownProgram, Program, temporaryFolder } from './programs.ts'
-import type { BenchOptions, Contestant, Figures, RatioSpec, Workload } from './workload.ts'
+import { outputOf, temporaryFolder } from './programs.ts'
+import type { Contestant, Figures, RatioSpec, Workload } from './workload.ts'
 
 const OURS = 'tailrace'
 const RG = 'rg on raw'
@@ -53,7 +54,7 @@ export const queries: Workload = {
     const file = await writeLines(join(inputs.path, 'access.log'), { bytes: options.queryBytes, make: accessLines() })
     const collector = await startCollector({ data: join(inputs.path, 'data'), args: options.collectorArgs })
     try {
-      await fill(collector, file, options)
+      await shipWhole(collector.url, file.path, options.agentArgs)
       const { contestants, notes } = await findTools(collector, file)
       return {
         contestants,
@@ -73,13 +74,6 @@ export const queries: Workload = {
       throw error
     }
   },
-}
-
-async function fill(collector: CollectorProcess, file: WrittenFile, options: BenchOptions): Promise<void> {
-  const agent = new Program({
-    command: [...ownProgram('tailrace-agent'), 'run', '--once', '--collector', collector.url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn', ...options.agentArgs, file.path],
-  })
-  if ((await agent.ended()) !== 0) throw new Error(`the agent ended with ${agent.child.exitCode}: ${agent.said}`)
 }
 
 async function findTools(collector: CollectorProcess, file: WrittenFile): Promise<{ contestants: readonly Contestant[]; notes: readonly string[] }> {

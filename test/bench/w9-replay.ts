@@ -1,12 +1,13 @@
 /** W9: `tailrace replay --speed max` of a whole topic, to stdout and into another topic. Every line is counted. */
 import { join } from 'node:path'
 import { paths } from '../../shared/wire.ts'
+import { shipWhole } from './agent-process.ts'
 import { recordsStored, startCollector, type CollectorProcess } from './collector-process.ts'
 import { accessLines, writeLines, type WrittenFile } from './lines.ts'
 import { endedChildrenCpuSeconds, since, watchCost } from './process-cost.ts'
 import { ownProgram, Program, temporaryFolder } from './programs.ts'
 import { SequenceCounter } from './sequence-counter.ts'
-import type { BenchOptions, Figures, Workload } from './workload.ts'
+import type { Figures, Workload } from './workload.ts'
 import { ZSTD, zstdYardstick } from './zstd-yardstick.ts'
 
 const STDOUT = 'to stdout'
@@ -24,7 +25,7 @@ export const replay: Workload = {
       await inputs.remove()
     }
     try {
-      await fill(collector, file, options)
+      await shipWhole(collector.url, file.path, options.agentArgs)
       const zstd = await zstdYardstick(file)
       let copies = 0
       return {
@@ -42,13 +43,6 @@ export const replay: Workload = {
       throw error
     }
   },
-}
-
-async function fill(collector: CollectorProcess, file: WrittenFile, options: BenchOptions): Promise<void> {
-  const agent = new Program({
-    command: [...ownProgram('tailrace-agent'), 'run', '--once', '--collector', collector.url, '--topic', 'bench', '--admin', 'off', '--log-level', 'warn', ...options.agentArgs, file.path],
-  })
-  if ((await agent.ended()) !== 0) throw new Error(`the agent ended with ${agent.child.exitCode}: ${agent.said}`)
 }
 
 async function toStdout(collector: CollectorProcess, file: WrittenFile): Promise<Figures> {
