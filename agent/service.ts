@@ -77,7 +77,7 @@ function begin(deps: ServiceDeps, config: ServiceConfig, system: System): Life {
     config: config.agent,
     token: config.token,
     cores: deps.cores,
-    createWatcher: (onEvent) => chokidarWatcher(system.log, onEvent),
+    createWatcher: (onEvent) => chokidarWatcher(system, onEvent),
   })
   const ended = agent.run()
   ended.catch(deps.fatal)

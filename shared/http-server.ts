@@ -3,12 +3,13 @@
  * knows no routes and no roles. Everything may be called at any time.
  */
 import * as http from 'node:http'
-import * as https from 'node:https'
+import type * as https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { AppError, BugError, errnoOf } from './errors.ts'
 import { errorResponse } from './http-body.ts'
 import { sendResponse, toServerRequest, type BodyLimits } from './http-exchange.ts'
 import type { Handler, ServerResponse } from './http-handler.ts'
+import { nodeHttps } from './node/https.ts'
 import type { Clock, Log } from './system.ts'
 
 /** PEM texts. With `clientCa` clients are asked for a certificate; who has none is anonymous, and the handler decides. */
@@ -74,7 +75,7 @@ export async function serveHttp(handler: Handler, options: ServeOptions): Promis
     port,
     url: `${options.tls === undefined ? 'http' : 'https'}://${host}:${port}`,
     reloadTls: (tls) => {
-      if (server instanceof https.Server) server.setSecureContext(secureContext(tls))
+      if ('setSecureContext' in server) server.setSecureContext(secureContext(tls))
     },
     close: (closing) => close(server, state, options.clock, closing.drainMs),
   }
@@ -96,7 +97,7 @@ function createServer(options: ServeOptions): http.Server | https.Server {
     keepAliveTimeout: KEEP_ALIVE_MS,
     connectionsCheckingInterval: 2000,
   }
-  return options.tls === undefined ? http.createServer(limits) : https.createServer({ ...limits, ...secureContext(options.tls) })
+  return options.tls === undefined ? http.createServer(limits) : nodeHttps().createServer({ ...limits, ...secureContext(options.tls) })
 }
 
 function secureContext(tls: ServerTls): https.ServerOptions {

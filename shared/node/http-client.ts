@@ -8,10 +8,11 @@
  * upload that moves is left alone.
  */
 import http from 'node:http'
-import https from 'node:https'
+import type * as https from 'node:https'
 import type { Socket } from 'node:net'
 import { AppError } from '../errors.ts'
 import type { HttpClient, HttpRequest, HttpResponse } from '../system.ts'
+import { nodeHttps } from './https.ts'
 
 export interface TlsFiles {
   readonly ca?: string
@@ -44,7 +45,8 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
   const { keepsConnections = true, connectionsPerOrigin = 8 } = options
   const live = new Set<http.ClientRequest>()
   const pool = { keepAlive: true, maxSockets: connectionsPerOrigin, timeout: IDLE_CONNECTION_MS }
-  const agents = keepsConnections ? { plain: new http.Agent(pool), tls: new https.Agent({ ...pool, ...options.tls }) } : undefined
+  const agents: { plain: http.Agent; tls?: https.Agent } | undefined = keepsConnections ? { plain: new http.Agent(pool) } : undefined
+  const tlsAgent = (): https.Agent | false => agents !== undefined && (agents.tls ??= new (nodeHttps().Agent)({ ...pool, ...options.tls }))
   const open = (request: HttpRequest): http.ClientRequest => {
     const url = new URL(request.url)
     const settings: http.RequestOptions = {
@@ -56,14 +58,14 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
       timeout: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     }
     if (url.protocol !== 'https:') return http.request({ ...settings, agent: agents?.plain ?? false })
-    return https.request({ ...settings, ...options.tls, agent: agents?.tls ?? false, rejectUnauthorized: true })
+    return nodeHttps().request({ ...settings, ...options.tls, agent: tlsAgent(), rejectUnauthorized: true })
   }
   return {
     request: (request) => send(request, { open, live }),
     close: () => {
       for (const each of live) each.destroy(new AppError('ABORTED', 'the client was closed'))
       agents?.plain.destroy()
-      agents?.tls.destroy()
+      agents?.tls?.destroy()
       return Promise.resolve()
     },
   }

@@ -3,7 +3,7 @@
  * written, and how long the first line of a new file takes, and a line in a file that was idle. Beside it, in turn, the
  * same ten active files alone.
  */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { recordsStored } from './collector-process.ts'
 import { LiveRig } from './live-rig.ts'
@@ -33,7 +33,7 @@ export const idleFiles: Workload = {
       ratios: ['agent CPU-s per million lines', 'agent peak RSS MiB'].map((figure): RatioSpec => ({
         name: `${figure}: with idle files / without`, of: { contestant: WITH, figure }, to: { contestant: WITHOUT, figure }, better: 'lower',
       })),
-      notes: [`${options.idleFiles} idle files of one line each in folders of ${FILES_PER_FOLDER}; ${options.linesPerSecond} lines a second into the active ones`],
+      notes: [`${options.idleFiles} idle files of one line each, last written a day ago, in folders of ${FILES_PER_FOLDER}; ${options.linesPerSecond} lines a second into the active ones`],
       close: () => Promise.resolve(),
     }),
 }
@@ -74,9 +74,16 @@ async function makeIdleFiles(logs: string, count: number): Promise<readonly stri
   const paths = Array.from({ length: count }, (_, at) => join(logs, `d${Math.floor(at / FILES_PER_FOLDER)}`, `idle-${at}.log`))
   for (let at = 0; at < count; at += FILES_PER_FOLDER) {
     await mkdir(join(logs, `d${Math.floor(at / FILES_PER_FOLDER)}`), { recursive: true })
-    await Promise.all(paths.slice(at, at + FILES_PER_FOLDER).map((path, each) => writeFile(path, `the only line of file ${at + each}, long enough to look like one\n`)))
+    await Promise.all(paths.slice(at, at + FILES_PER_FOLDER).map((path, each) => makeIdleFile(path, at + each)))
   }
   return paths
+}
+
+/** Last written a day ago: what was written within the last minute is not idle, and is looked at more often. */
+async function makeIdleFile(path: string, number: number): Promise<void> {
+  await writeFile(path, `the only line of file ${number}, long enough to look like one\n`)
+  const written = new Date(Date.now() - 86_400_000)
+  await utimes(path, written, written)
 }
 
 /** Where a new file goes: spread over the folders of the idle ones. */
