@@ -9,6 +9,7 @@ import type { Counter, DirectoryWatcher, Gauge, System, WatchEvent } from '../sh
 import type { ByteBudget } from './byte-budget.ts'
 import type { Greeting } from './collector-client.ts'
 import type { AgentConfig } from './config.ts'
+import { Glances } from './glances.ts'
 import { parentOf } from './globs.ts'
 import { COOL_AFTER_MS, HotDirectories } from './hot-directories.ts'
 import type { Handles } from './handles.ts'
@@ -26,8 +27,10 @@ import { tend } from './tending.ts'
 import { sleepQuietly, Waker } from './waker.ts'
 import type { Watcher } from './watcher.ts'
 
-/** An event for an unknown name brings the sweep forward, but not more often than this. */
-const EVENT_SWEEP_MS = 50
+/** An event for an unknown name is looked into at once, but not more often than this. */
+const EVENT_MS = 50
+/** Where a sweep has to tell what they are, it rests for three times as long as it took. */
+const EVENT_SWEEP_REST = 3
 /** `--once` has somebody waiting. */
 const ONCE_TICK_MS = 50
 /** Files that are looked at in every sweep while some directory is too busy to be watched. */
@@ -57,6 +60,8 @@ export class Follower {
   private readonly topics: readonly string[]
   private isSweepWanted = true
   private lastSweepMs = Number.NEGATIVE_INFINITY
+  private sweepTookMs = 0
+  private readonly glances: Glances
   private sweeps = 0
   private readonly pace = new SweepPace()
   private readonly looks: Looks
@@ -83,6 +88,7 @@ export class Follower {
     this.deps = deps
     this.sweepWaker = new Waker(clock)
     this.identifyWaker = new Waker(clock)
+    this.glances = new Glances({ ...deps, onAppeared: (file) => this.appeared(file) })
     this.looks = new Looks({
       ...deps, pace: this.pace,
       onCut: (file) => this.changed(file, 'shrunk'),
@@ -136,15 +142,25 @@ export class Follower {
     const { clock } = this.deps.system
     while (!signal.aborted) {
       this.coolDown()
+      if (this.sweeps > 0 && (await this.glances.needSweep())) this.isSweepWanted = true
       const isDue = this.isSweepWanted || this.mustLookAtAll || this.pace.isFullSweepDue(clock.monotonicMs()) || (await this.deps.watcher.hasChanged())
       if (isDue) await this.sweep()
       this.sweeps += 1
       if (this.deps.session.state.kind !== 'connected') await this.rescueLost()
       await this.tendFiles()
       this.identifyWaker.wake()
-      const nextMs = this.lastSweepMs + EVENT_SWEEP_MS - clock.monotonicMs()
-      await this.sweepWaker.wait(this.isSweepWanted ? Math.max(1, nextMs) : this.tickMs, signal)
+      await this.untilNextTick(signal)
     }
+  }
+
+  /** A whole tick, unless an event came: then as long as it takes to leave a gap. */
+  private async untilNextTick(signal: AbortSignal): Promise<void> {
+    const { clock } = this.deps.system
+    const tickedMs = clock.monotonicMs()
+    if (!this.isSweepWanted && this.glances.isEmpty) await this.sweepWaker.wait(this.tickMs, signal)
+    const sweepAtMs = this.lastSweepMs + Math.min(this.tickMs, EVENT_SWEEP_REST * this.sweepTookMs)
+    const gapMs = Math.max(tickedMs + EVENT_MS, this.isSweepWanted ? sweepAtMs : 0) - clock.monotonicMs()
+    if (!signal.aborted && gapMs > 0) await sleepQuietly(clock, gapMs, signal)
   }
 
   private async sweep(): Promise<void> {
@@ -153,6 +169,7 @@ export class Follower {
     const fromMs = system.clock.monotonicMs()
     const found = await this.deps.watcher.sweep()
     this.lastSweepMs = system.clock.monotonicMs()
+    this.sweepTookMs = this.lastSweepMs - fromMs
     this.pace.noteSweep({ fromMs, toMs: this.lastSweepMs, tickMs: this.tickMs })
     this.directories = found.directories
     this.watchDirectories()
@@ -208,7 +225,7 @@ export class Follower {
 
   /** An event is only a hint: a known file may have grown, an unknown name may be a new file. */
   private noticed(event: WatchEvent): void {
-    const { registry, reader, watcher, system } = this.deps
+    const { registry, reader, watcher } = this.deps
     const directory = parentOf(event.path)
     if (this.hot.has(directory)) return
     if (this.hot.count(directory)) this.heats(directory)
@@ -219,8 +236,8 @@ export class Follower {
     }
     if (isKnown || this.isSweepWanted) return
     if (!watcher.matches(event.path) && !registry.isBesideFiles(event.path, this.topics)) return
-    this.isSweepWanted = true
-    if (system.clock.monotonicMs() - this.lastSweepMs >= EVENT_SWEEP_MS) this.sweepWaker.wake()
+    this.glances.note(event.path)
+    this.sweepWaker.wake()
   }
 
   /** Its bytes are still ours to read: by its descriptor, or under the name that rotation gave it. */

@@ -12,7 +12,7 @@ import { LeftOut } from './left-out.ts'
 import { describeReadError } from './read-error.ts'
 
 const DIRECTORIES_MAX = 20_000
-const FILES_MAX = 200_000
+export const FILES_MAX = 200_000
 /** A look is a system call in the thread pool; events do not wait for it. */
 const DIRECTORY_LOOKS_MAX = 64
 /** The mtime of a directory has the grain of a kernel tick: a change in the same tick is seen by looking again. */
@@ -93,6 +93,17 @@ export class Watcher {
     }
     this.directories = [...this.mtimes.keys()]
     return { files, leftOut, directories: this.directories }
+  }
+
+  /**
+   * What one path holds that an event named: the regular file there, for each input that takes it. undefined where only a
+   * sweep can tell.
+   */
+  async glance(path: string): Promise<readonly FoundFile[] | undefined> {
+    const stat = await this.statQuietly(path, { followSymlinks: false })
+    if (stat?.kind !== 'file' || Buffer.byteLength(path) > NAME_BYTES_MAX) return undefined
+    const takers = this.globs.filter((globs) => globs.matches(path))
+    return takers.map(({ input }) => ({ input, path, openPath: path, stat, quietMs: this.quietMs(stat) }))
   }
 
   /** All regular files of one directory that no exclusion names, matched or not: where rotation leaves its files. */
@@ -194,9 +205,9 @@ export class Watcher {
     }
   }
 
-  private async statQuietly(path: string): Promise<FileStat | undefined> {
+  private async statQuietly(path: string, options = { followSymlinks: true }): Promise<FileStat | undefined> {
     try {
-      return await this.system.fs.stat(path, { followSymlinks: true })
+      return await this.system.fs.stat(path, options)
     } catch (error) {
       // A path that can't be looked at is as good as absent: listing its directory tells the reason.
       if (errnoOf(error) === undefined) throw error
