@@ -13,6 +13,8 @@ import type { CollectorClient, Greeting } from './collector-client.ts'
 import { untilAborted } from './waker.ts'
 
 export const retryLimits: BackoffLimits = { baseMs: 100, maxMs: 15_000 }
+/** While nobody answers at all. A try costs little then and lines wait: 500 agents are 200 tries a second. */
+const awayLimits: BackoffLimits = { baseMs: 100, maxMs: 5_000 }
 /** As many doublings as reach the longest wait. */
 export const REFUSED_ATTEMPT = 8
 
@@ -156,7 +158,8 @@ export class Session {
 
   private async pause(attempt: number, error: AppError, signal: AbortSignal): Promise<void> {
     const { clock, random } = this.system
-    await clock.sleep(retryDelayMs({ attempt, retryAfterMs: error.retryAfterMs, random: random.next() }, retryLimits), signal)
+    const limits = error.code === 'CANNOT_CONNECT' ? awayLimits : retryLimits
+    await clock.sleep(retryDelayMs({ attempt, retryAfterMs: error.retryAfterMs, random: random.next() }, limits), signal)
   }
 }
 
