@@ -2,7 +2,8 @@
  * Source bytes to records: finds line ends and copies each line into the records of a batch. No value is made per line.
  * Deterministic: the same bytes with the same options give the same records, which re-framing after a split relies on.
  */
-import type { RecordMark, RecordsBuilder } from '../shared/record-batch.ts'
+import type { RecordMark } from '../shared/record-batch.ts'
+import type { RecordsBuilder } from '../shared/records-builder.ts'
 
 export interface FrameOptions {
   readonly window: Buffer

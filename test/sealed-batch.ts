@@ -3,7 +3,8 @@
  * and ordinal go on from there.
  */
 import { headHash, sha256Prefix, streamId, tailHash } from '../shared/hashes.ts'
-import { producerOf, RecordsBuilder, sealBatch, NO_PRODUCER, type RecordMark } from '../shared/record-batch.ts'
+import { producerOf, sealBatch, NO_PRODUCER, type RecordMark } from '../shared/record-batch.ts'
+import { RecordsBuilder } from '../shared/records-builder.ts'
 import { encodeSourceHeader, HEAD_BYTES_MAX, sourceHeaderSize, type SourceHeader } from '../shared/source-header.ts'
 import { toPosition } from '../shared/types.ts'
 import { recordKey } from '../shared/wire.ts'

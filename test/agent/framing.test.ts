@@ -2,7 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { frameLines, type FrameOptions } from '../../agent/framing.ts'
-import { RecordCursor, RecordsBuilder } from '../../shared/record-batch.ts'
+import { RecordCursor } from '../../shared/record-batch.ts'
+import { RecordsBuilder } from '../../shared/records-builder.ts'
 
 const LINE_BYTES_MAX = 16
 

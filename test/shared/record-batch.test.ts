@@ -3,10 +3,8 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { AppError, unreachable } from '../../shared/errors.ts'
-import {
-  BATCH_HEADER_BYTES, checkBatch, decodeRecords, NO_PRODUCER, patchBatch, readBatchHeader, readFirstRecord, readSourceHeader,
-  RecordCursor, RecordsBuilder, sealBatch, type RecordMark,
-} from '../../shared/record-batch.ts'
+import { BATCH_HEADER_BYTES, checkBatch, decodeRecords, NO_PRODUCER, patchBatch, readBatchHeader, readFirstRecord, readSourceHeader, RecordCursor, sealBatch, type RecordMark } from '../../shared/record-batch.ts'
+import { RecordsBuilder } from '../../shared/records-builder.ts'
 import { encodeSourceHeader, sourceHeaderSize, type SourceHeader } from '../../shared/source-header.ts'
 import { toOffset, toPosition } from '../../shared/types.ts'
 import { parseFrame, plainFirstBlock } from '../../shared/zstd-frame.ts'
