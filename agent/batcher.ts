@@ -10,7 +10,7 @@ import type { BufferPool } from '../shared/buffer-pool.ts'
 import { assert } from '../shared/errors.ts'
 import { hashBytes, hashText, headHash, sha256Prefix, tailHash, type HashText } from '../shared/hashes.ts'
 import { producerOf, sealBatch, type RecordsSection } from '../shared/record-batch.ts'
-import { RecordsBuilder } from '../shared/records-builder.ts'
+import { RecordsBuilder, type LineAppender } from '../shared/records-builder.ts'
 import { encodeSourceHeader, HEAD_BYTES_MAX, sourceHeaderSize, TAIL_BYTES_MAX, type SourceHeader } from '../shared/source-header.ts'
 import { toPosition } from '../shared/types.ts'
 import { encodeEnvelope, recordKey } from '../shared/wire.ts'
@@ -22,6 +22,8 @@ import type { SealedBatch, StreamIdentity } from './stream.ts'
 export interface Slot {
   readonly window: Buffer
   readonly records: Buffer
+  /** Appends lines of that window to those records, where the slot is made for it. */
+  readonly lines?: LineAppender
 }
 
 export interface BatcherOptions {
@@ -91,6 +93,7 @@ export class Batcher {
       sourceHeaderBytes: sourceHeaderSize({ agentId, host, path: start.path }),
       labels: start.labels,
       buffer: bytes.slot.records,
+      lines: bytes.slot.lines,
     })
     const framed = frameLines(builder, {
       window: bytes.slot.window,

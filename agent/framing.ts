@@ -1,5 +1,6 @@
 /**
- * Source bytes to records: finds line ends and copies each line into the records of a batch. No value is made per line.
+ * Source bytes to records: finds line ends and copies each line into the records of a batch. No value is made per line;
+ * of ordinary lines many are taken in one call.
  * Deterministic: the same bytes with the same options give the same records, which re-framing after a split relies on.
  */
 import type { RecordMark } from '../shared/record-batch.ts'
@@ -40,6 +41,8 @@ export function frameLines(builder: RecordsBuilder, options: FrameOptions): Fram
   // Searching behind `to` is harmless but slow: the view ends where the bytes end.
   const bytes = window.length === to ? window : window.subarray(0, to)
   while (at < stopAt) {
+    at = builder.appendLines(window, { from: at, stop: stopAt, to, lineBytesMax }, timestampMs)
+    if (at >= stopAt) break
     const newline = bytes.indexOf(NEWLINE, at)
     const lineEnd = newline < 0 ? to : newline
     let end = lineEnd

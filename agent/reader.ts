@@ -222,6 +222,7 @@ export class Reader {
     this.linesRead.add(section.recordCount)
     this.bytesRead.add(source.end - source.start)
     this.payRate(source.end - source.start, nowMs)
+    if (outcome.framed.isFull) this.deps.slots.noteBulk()
     if (outcome.hasMore) this.poke(file, { isUrgent: true })
     else if (file.isDirty || file.isPolled) this.poke(file)
   }

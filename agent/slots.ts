@@ -6,6 +6,7 @@ import { assert } from '../shared/errors.ts'
 import { TAIL_BYTES_MAX } from '../shared/source-header.ts'
 import type { Slot } from './batcher.ts'
 import type { ByteBudget } from './byte-budget.ts'
+import { compileLineRecords, LineRecords } from './line-records.ts'
 
 /**
  * Turns at a time: with a second core one reads and frames while the other compresses on the pool. A third was not
@@ -20,6 +21,9 @@ export class Slots {
   private readonly budget: ByteBudget
   private readonly batchBytesMax: number
   private free: Slot[] = []
+  /** Files are caught up with, so that framing is worth code and memory of its own. */
+  private isBulk = false
+  private lineRecords: { readonly module: WebAssembly.Module | undefined } | undefined
 
   constructor(budget: ByteBudget, options: { batchBytesMax: number; cores: number }) {
     const { batchBytesMax, cores } = options
@@ -32,7 +36,40 @@ export class Slots {
 
   async take(signal: AbortSignal): Promise<Slot> {
     await this.budget.acquire(this.slotBytes, signal)
-    return this.free.pop() ?? { window: Buffer.allocUnsafeSlow(TAIL_BYTES_MAX + this.batchBytesMax), records: Buffer.allocUnsafeSlow(this.batchBytesMax) }
+    const free = this.free.pop()
+    return free === undefined || (this.wantsLines && free.lines === undefined) ? this.make() : free
+  }
+
+  /** Not known to be impossible. */
+  private get wantsLines(): boolean {
+    return this.isBulk && (this.lineRecords === undefined || this.lineRecords.module !== undefined)
+  }
+
+  private make(): Slot {
+    const windowBytes = TAIL_BYTES_MAX + this.batchBytesMax
+    const recordsBytes = this.batchBytesMax
+    const lines = this.wantsLines ? this.makeLines({ windowBytes, recordsBytes }) : undefined
+    if (lines !== undefined) return { window: lines.window, records: lines.records, lines }
+    return { window: Buffer.allocUnsafeSlow(windowBytes), records: Buffer.allocUnsafeSlow(recordsBytes) }
+  }
+
+  private makeLines(sizes: { windowBytes: number; recordsBytes: number }): LineRecords | undefined {
+    this.lineRecords ??= { module: compileLineRecords() }
+    const { module } = this.lineRecords
+    if (module === undefined) return undefined
+    try {
+      return new LineRecords(module, sizes)
+    } catch (error) {
+      // V8 reserves gigabytes of addresses around such a memory, which a limit on them (ulimit -v) forbids.
+      if (!(error instanceof RangeError)) throw error
+      this.lineRecords = { module: undefined }
+      return undefined
+    }
+  }
+
+  /** A turn filled a whole batch, and more was there. */
+  noteBulk(): void {
+    this.isBulk = true
   }
 
   /** `sealedBytes`: what came out of the turn and stays counted. */
@@ -45,5 +82,6 @@ export class Slots {
   /** Gives memory back while nothing is read. */
   trim(): void {
     this.free = []
+    this.isBulk = false
   }
 }

@@ -26,6 +26,25 @@ function encodeHeader(key: string, value: Buffer): Buffer {
   return out
 }
 
+/** Source bytes that hold lines: they begin in [from, stop) and end before `to`. */
+export interface LineRange {
+  readonly from: number
+  readonly stop: number
+  readonly to: number
+  readonly lineBytesMax: number
+}
+
+/** Appends many ordinary lines in one call, into the builder's own buffer. */
+export interface LineAppender {
+  /** Whether it can take records with this key, which it keeps. */
+  takes(keyField: Buffer): boolean
+  /** Answers where the records end: it stops at the first line that is not ordinary or does not fit below `limit`. */
+  append(source: Buffer, range: LineRange, at: { out: number; limit: number; keyBytes: number; count: number }): number
+  /** After `append`: behind the last line, and the number of records. */
+  readonly sourceAt: number
+  readonly recordCount: number
+}
+
 /** The first record is written with room for its `tr` header, whose contents are known only at the end (`finish`). */
 export class RecordsBuilder {
   private readonly buffer: Buffer
@@ -33,6 +52,7 @@ export class RecordsBuilder {
   private readonly keyField: Buffer
   private readonly sourceHeaderBytes: number
   private readonly labelsHeader: Buffer | undefined
+  private readonly lines: LineAppender | undefined
   private at = 0
   private sourceHeaderAt = 0
   private baseTimestampMs = 0
@@ -43,14 +63,15 @@ export class RecordsBuilder {
   /**
    * `capacity`: bytes of the records section, at most. `key`: the record key of every record. `sourceHeaderBytes`:
    * size of the `tr` header of the first record, 0 for none. `labels`: encoded labels, for the first record. `buffer`: memory of the caller's to build in, of at least
-   * `capacity` bytes, so that builders of many keys share a few buffers.
+   * `capacity` bytes, so that builders of many keys share a few buffers. `lines`: what appends into that buffer.
    */
-  constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number; labels?: Buffer | undefined; buffer?: Buffer }) {
+  constructor(options: { capacity: number; key: Buffer; sourceHeaderBytes: number; labels?: Buffer | undefined; buffer?: Buffer; lines?: LineAppender | undefined }) {
     this.buffer = options.buffer?.subarray(0, options.capacity) ?? Buffer.allocUnsafe(options.capacity)
     this.keyField = Buffer.allocUnsafe(varintSize(options.key.length) + options.key.length)
     this.keyField.set(options.key, writeVarint(this.keyField, 0, options.key.length))
     this.sourceHeaderBytes = options.sourceHeaderBytes
     this.labelsHeader = options.labels === undefined ? undefined : encodeHeader(LABELS_HEADER_KEY, options.labels)
+    this.lines = options.lines?.takes(this.keyField) === true ? options.lines : undefined
   }
 
   get count(): number {
@@ -101,6 +122,18 @@ export class RecordsBuilder {
     this.records += 1
     if (timestampMs > this.maxTimestampMs) this.maxTimestampMs = timestampMs
     return true
+  }
+
+  /**
+   * Ordinary lines from `range.from` on, as many as can be taken in one call; answers the position behind the last. None
+   * without a LineAppender, and none as the first record.
+   */
+  appendLines(source: Buffer, range: LineRange, timestampMs: number): number {
+    const { lines } = this
+    if (lines === undefined || this.records === 0 || timestampMs !== this.baseTimestampMs) return range.from
+    this.at = lines.append(source, range, { out: this.at, limit: this.buffer.length, keyBytes: this.keyField.length, count: this.records })
+    this.records = lines.recordCount
+    return lines.sourceAt
   }
 
   private headerBytes(mark: RecordMark): number {
