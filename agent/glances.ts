@@ -54,7 +54,11 @@ export class Glances {
     if (registry.atPath(path, input.topic) !== file || registry.size >= FILES_MAX) return false
     if (file === undefined) onAppeared(registry.add(found, { nowMs: system.clock.monotonicMs() }))
     else if (file.birthtimeNs !== stat.birthtimeNs || file.cursor !== undefined) return false
-    else if (stat.size > 0 && file.state.kind === 'empty') file.state = NEW
+    else if (stat.size !== file.size || stat.mtimeMs !== file.mtimeMs) {
+      file.size = stat.size
+      file.mtimeMs = stat.mtimeMs
+      if (file.state.kind === 'empty' || file.state.kind === 'ignored') file.state = NEW
+    }
     return true
   }
 }

@@ -8,7 +8,7 @@ import type { SourceFile } from './source-file.ts'
 /** Ticks between two sweeps that look at every file, whatever the directories say. */
 const FULL_SWEEP_EVERY = 10
 /** The part of the time that they may take: where a sweep takes long, the next one is further away, */
-const FULL_SWEEP_SHARE = 1 / 200
+const FULL_SWEEP_SHARE = 1 / 400
 /** but never further than this. */
 const FULL_SWEEP_MS_MAX = 60_000
 /** Files written to within this time (untied ones: found within this time) are looked at between sweeps, too, */

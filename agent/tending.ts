@@ -1,6 +1,6 @@
 /**
  * What is to be done with a file between its turns, as pure decisions: whether an unterminated line has waited long
- * enough, whether a rotated or deleted file is finished. The agent's sweep asks for every file and acts.
+ * enough, whether a rotated or deleted file is finished. Only for such files is there anything to decide.
  */
 import type { SourceFile } from './source-file.ts'
 

@@ -66,14 +66,14 @@ test('what is gone, a directory, and a name that no glob takes are for the sweep
   expect(registry.size).toBe(0)
 })
 
-test('an empty file that has its first bytes is to be identified', async () => {
+test.each([EMPTY, { kind: 'ignored', reason: 'old' } as const])('a file in state $kind that grew is to be identified', async (state) => {
   const path = put('a.log', '')
   await see(path)
   const file = registry.atPath(path, 'app')
   if (file === undefined) throw new Error('not followed')
-  file.state = EMPTY
+  file.state = state
   expect(await see(path)).toBe(false)
-  expect(file.state.kind).toBe('empty')
+  expect(file.state.kind).toBe(state.kind)
   appendFileSync(path, 'one\n')
   expect(await see(path)).toBe(false)
   expect(file.state.kind).toBe('new')
