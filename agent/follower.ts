@@ -29,8 +29,6 @@ import type { Watcher } from './watcher.ts'
 
 /** An event for an unknown name is looked into at once, but not more often than this. */
 const EVENT_MS = 50
-/** Where a sweep has to tell what they are, it rests for three times as long as it took. */
-const EVENT_SWEEP_REST = 3
 /** `--once` has somebody waiting. */
 const ONCE_TICK_MS = 50
 /** Files that are looked at in every sweep while some directory is too busy to be watched. */
@@ -59,8 +57,6 @@ export class Follower {
   private readonly identifyWaker: Waker
   private readonly topics: readonly string[]
   private isSweepWanted = true
-  private lastSweepMs = Number.NEGATIVE_INFINITY
-  private sweepTookMs = 0
   private readonly glances: Glances
   private sweeps = 0
   private readonly pace = new SweepPace()
@@ -158,8 +154,7 @@ export class Follower {
     const { clock } = this.deps.system
     const tickedMs = clock.monotonicMs()
     if (!this.isSweepWanted && this.glances.isEmpty) await this.sweepWaker.wait(this.tickMs, signal)
-    const sweepAtMs = this.lastSweepMs + Math.min(this.tickMs, EVENT_SWEEP_REST * this.sweepTookMs)
-    const gapMs = Math.max(tickedMs + EVENT_MS, this.isSweepWanted ? sweepAtMs : 0) - clock.monotonicMs()
+    const gapMs = Math.max(tickedMs + EVENT_MS, this.isSweepWanted ? this.pace.wantedSweepAtMs : 0) - clock.monotonicMs()
     if (!signal.aborted && gapMs > 0) await sleepQuietly(clock, gapMs, signal)
   }
 
@@ -168,18 +163,14 @@ export class Follower {
     this.isSweepWanted = false
     const fromMs = system.clock.monotonicMs()
     const found = await this.deps.watcher.sweep()
-    this.lastSweepMs = system.clock.monotonicMs()
-    this.sweepTookMs = this.lastSweepMs - fromMs
-    this.pace.noteSweep({ fromMs, toMs: this.lastSweepMs, tickMs: this.tickMs })
+    const toMs = system.clock.monotonicMs()
+    this.pace.noteSweep({ fromMs, toMs, tickMs: this.tickMs })
     this.directories = found.directories
     this.watchDirectories()
     this.leftOut = found.leftOut
-    const { fresh, touched, missing } = registry.reconcile(found.files, this.lastSweepMs)
+    const { fresh, touched, missing } = registry.reconcile(found.files, toMs)
     for (const file of fresh) this.appeared(file)
-    for (const file of touched) {
-      if (file.state.kind === 'ignored' || file.state.kind === 'empty') file.state = NEW
-      reader.poke(file)
-    }
+    for (const file of touched) reader.poke(file)
     for (const file of missing) this.losesName(file)
     // A name came or went: perhaps the copy of what was cut while nobody compared.
     for (const file of registry.files) if (file.isAdrift) this.rescueDirectories.add(parentOf(file.path))

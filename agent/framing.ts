@@ -41,7 +41,7 @@ export function frameLines(builder: RecordsBuilder, options: FrameOptions): Fram
   // Searching behind `to` is harmless but slow: the view ends where the bytes end.
   const bytes = window.length === to ? window : window.subarray(0, to)
   while (at < stopAt) {
-    at = builder.appendLines(window, { from: at, stop: stopAt, to, lineBytesMax }, timestampMs)
+    if (builder.takesLines) at = builder.appendLines(window, { from: at, stop: stopAt, to, lineBytesMax }, timestampMs)
     if (at >= stopAt) break
     const newline = bytes.indexOf(NEWLINE, at)
     const lineEnd = newline < 0 ? to : newline

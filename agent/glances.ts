@@ -4,8 +4,8 @@
  * is left to a sweep. One look at a time.
  */
 import type { System } from '../shared/system.ts'
-import type { Registry } from './registry.ts'
-import { NEW, type SourceFile } from './source-file.ts'
+import { isReusedInode, type Registry } from './registry.ts'
+import type { SourceFile } from './source-file.ts'
 import { FILES_MAX, type FoundFile, type Watcher } from './watcher.ts'
 
 /** More names at a time are quicker found by a sweep. */
@@ -53,12 +53,8 @@ export class Glances {
     const file = registry.find(stat, input.topic)
     if (registry.atPath(path, input.topic) !== file || registry.size >= FILES_MAX) return false
     if (file === undefined) onAppeared(registry.add(found, { nowMs: system.clock.monotonicMs() }))
-    else if (file.birthtimeNs !== stat.birthtimeNs || file.cursor !== undefined) return false
-    else if (stat.size !== file.size || stat.mtimeMs !== file.mtimeMs) {
-      file.size = stat.size
-      file.mtimeMs = stat.mtimeMs
-      if (file.state.kind === 'empty' || file.state.kind === 'ignored') file.state = NEW
-    }
+    else if (isReusedInode(file, stat) || file.cursor !== undefined) return false
+    else file.sees(stat)
     return true
   }
 }

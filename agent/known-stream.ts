@@ -42,6 +42,7 @@ export function knownStream(info: StreamInfo): KnownStream {
     headLength: info.headLength,
     headHash: info.headHash,
     recordCount: info.records,
+    // One string where both are the same, as of nearly all: there may be ten thousand.
     path: info.path === info.keyPath ? info.keyPath : info.path,
     keyPath: info.keyPath,
     isOrphan: false,

@@ -9,7 +9,7 @@ import { inGroups } from './in-groups.ts'
 import { describeReadError } from './read-error.ts'
 import type { Reader } from './reader.ts'
 import { isReusedInode, type Registry } from './registry.ts'
-import { NEW, type SourceFile } from './source-file.ts'
+import type { SourceFile } from './source-file.ts'
 import type { SweepPace } from './sweep-pace.ts'
 
 /** For a rotated file that was never opened and is not where it was found: one in each tick. */
@@ -52,10 +52,7 @@ export class Looks {
       const { position } = file
       const stat = await (file.handle?.stat() ?? system.fs.stat(file.openPath))
       if (stat === undefined || stat.inode !== file.inode || isReusedInode(file, stat) || !registry.has(file)) return
-      if (stat.size === file.size && stat.mtimeMs === file.mtimeMs) return
-      file.mtimeMs = stat.mtimeMs
-      if (file.cursor === undefined) file.size = stat.size
-      if (file.state.kind === 'empty' || file.state.kind === 'ignored') file.state = NEW
+      if (!file.sees(stat)) return
       if (stat.size > file.size) file.grew(system.clock.monotonicMs())
       // The reader would see it too, but not while it holds the file back because its stream is not taken.
       if (stat.size < position && file.cursor !== undefined && !file.isBusy) this.deps.onCut(file)

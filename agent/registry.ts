@@ -117,10 +117,7 @@ export class Registry {
     file.isDetached = false
     if (this.atPath(found.path, file.input.topic) !== file || file.openPath !== found.openPath) this.move(file, found)
     file.searches = 0
-    const isTouched = file.size !== found.stat.size || file.mtimeMs !== found.stat.mtimeMs
-    file.mtimeMs = found.stat.mtimeMs
-    if (file.cursor === undefined) file.size = found.stat.size
-    return isTouched
+    return file.sees(found.stat)
   }
 
   /** The file bears another name now. */

@@ -122,6 +122,16 @@ export class SourceFile {
     this.lastWriteMs = options.nowMs - options.quietMs
   }
 
+  /** Takes in a stat of it; answers whether it may have been written to. What had nothing to be read is looked at anew then. */
+  sees(stat: { readonly size: number; readonly mtimeMs: number }): boolean {
+    if (stat.size === this.size && stat.mtimeMs === this.mtimeMs) return false
+    this.mtimeMs = stat.mtimeMs
+    // Of a file with a stream the size is what its turns found.
+    if (this.cursor === undefined) this.size = stat.size
+    if (this.state.kind === 'empty' || this.state.kind === 'ignored') this.state = NEW
+    return true
+  }
+
   grew(nowMs: number): void {
     this.lastGrowthMs = nowMs
     this.lastWriteMs = nowMs

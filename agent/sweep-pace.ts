@@ -11,12 +11,16 @@ const FULL_SWEEP_EVERY = 10
 const FULL_SWEEP_SHARE = 1 / 400
 /** but never further than this. */
 const FULL_SWEEP_MS_MAX = 60_000
+/** One that events want, where new names come without end, rests for three times as long as it took, a tick at most. */
+const WANTED_SWEEP_REST = 3
 /** Files written to within this time (untied ones: found within this time) are looked at between sweeps, too, */
 const ACTIVE_MS = 60_000
 /** so many of them in one tick at most: of more, each one in every second tick, or every third. 200 cost 0.8 % of a core. */
 const LOOKS_MAX = 200
 
 export class SweepPace {
+  /** Before it no sweep is made only because an event wants one. */
+  wantedSweepAtMs = Number.NEGATIVE_INFINITY
   private fullSweepAtMs = Number.NEGATIVE_INFINITY
   private tick = 0
   private active = 0
@@ -28,7 +32,9 @@ export class SweepPace {
 
   /** All times monotonic. */
   noteSweep(took: { fromMs: number; toMs: number; tickMs: number }): void {
-    const restMs = Math.min((took.toMs - took.fromMs) / FULL_SWEEP_SHARE, FULL_SWEEP_MS_MAX)
+    const tookMs = took.toMs - took.fromMs
+    this.wantedSweepAtMs = took.toMs + Math.min(took.tickMs, WANTED_SWEEP_REST * tookMs)
+    const restMs = Math.min(tookMs / FULL_SWEEP_SHARE, FULL_SWEEP_MS_MAX)
     this.fullSweepAtMs = took.toMs + Math.max(restMs, FULL_SWEEP_EVERY * took.tickMs)
   }
 

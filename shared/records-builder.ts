@@ -124,10 +124,12 @@ export class RecordsBuilder {
     return true
   }
 
-  /**
-   * Ordinary lines from `range.from` on, as many as can be taken in one call; answers the position behind the last. None
-   * without a LineAppender, and none as the first record.
-   */
+  /** There is a LineAppender, and the first record stands: asked for each line, so that no range is made for nothing. */
+  get takesLines(): boolean {
+    return this.lines !== undefined && this.records > 0
+  }
+
+  /** Ordinary lines from `range.from` on, as many as can be taken in one call, if any; answers the position behind the last. */
   appendLines(source: Buffer, range: LineRange, timestampMs: number): number {
     const { lines } = this
     if (lines === undefined || this.records === 0 || timestampMs !== this.baseTimestampMs) return range.from
