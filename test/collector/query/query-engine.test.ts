@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
+import { overridden } from '../../overridden.ts'
 import { ask, engineOn, fillLog, nameOf, naiveOrder, tinySizes, type NaiveRecord, type TestBatch } from './query-fixture.ts'
 
 let zstd: Zstd
@@ -193,7 +194,7 @@ describe('a query', () => {
     const batches = Array.from({ length: 200 }, (_, at) => ({ topic: 'app', partition: 0, key: 'a:/x', records: [{ line: `line ${at}`.padEnd(300), ts: at }] }))
     const { log } = await fillLog(batches, zstd)
     let reads = 0
-    const counting = Object.assign(Object.create(log) as typeof log, {
+    const counting = overridden(log, {
       read: (request: Parameters<typeof log.read>[0]) => {
         reads += 1
         return log.read(request)

@@ -7,6 +7,7 @@ import { toOffset } from '../../../shared/types.ts'
 import type { QueryRecord } from '../../../shared/wire.ts'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
 import { MemoryTopicLog } from '../../memory-topic-log.ts'
+import { overridden } from '../../overridden.ts'
 import { settle, simulate, type SimClock } from '../../sim-system.ts'
 import { encodeBatch, tinySizes } from './query-fixture.ts'
 
@@ -165,7 +166,7 @@ describe('a tail', () => {
     const { log, write } = await stage(1)
     for (let at = 0; at < 50; at += 1) await write(0, [`line ${at}`.padEnd(200, String(at))])
     let reads = 0
-    const counting = Object.assign(Object.create(log) as MemoryTopicLog, {
+    const counting = overridden(log, {
       read: (request: Parameters<MemoryTopicLog['read']>[0]) => {
         reads += 1
         return log.read(request)
