@@ -59,11 +59,13 @@ export async function writeSnapshot(fs: FileSystem, directory: string, snapshot:
   if (old.length > 0) await fs.syncDirectory(directory)
 }
 
-/** The valid ones, newest first; what does not decode is named, and left where it is. */
+/** The valid ones, newest first, durable; what does not decode is named, and left where it is. */
 export async function loadSnapshots(fs: FileSystem, directory: string): Promise<{ snapshots: NumberedSnapshot[]; bad: string[]; lastNumber: number }> {
   const snapshots: NumberedSnapshot[] = []
   const bad: string[] = []
   const numbers = await snapshotNumbers(fs, directory)
+  // A killed process may have left a name that only the page cache knows: retention goes by what these hold.
+  await fs.syncDirectory(directory)
   for (const number of numbers) {
     const name = snapshotName(number)
     try {

@@ -4,7 +4,7 @@
 export const kinds = [
   // The world of files.
   'rename', 'rename in glob', 'copytruncate', 'delete', 'gz', 'banner', 'truncate', 'restore', 'small files', 'partial lines', 'odd bytes',
-  'inode reuse', 'no birth times', 'clone',
+  'inode reuse', 'no birth times', 'clone', 'long quiet',
   // How the agent sees it.
   'no events', 'short reads', 'read errors', 'wall jumps',
   // Processes.

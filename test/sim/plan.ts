@@ -2,6 +2,7 @@
 import { Dice } from './dice.ts'
 import { kinds, type Kind } from './kinds.ts'
 import type { NetworkFault } from './network.ts'
+import { LONG_QUIET_MS } from './writer.ts'
 
 export interface PlanOptions {
   readonly seed: number
@@ -39,7 +40,8 @@ export function planOf(options: PlanOptions): Plan {
   const small = dice.between(4, 32) * 1024
   return {
     seed, kinds: on, partitions,
-    chaosMs: options.chaosMs ?? drawnChaosMs,
+    // The quiet time comes on top of it.
+    chaosMs: options.chaosMs ?? drawnChaosMs + (on.has('long quiet') ? LONG_QUIET_MS[1] : 0),
     writers: dice.between(1, 3),
     writeMs: dice.between(40, 700),
     rotateMs: dice.between(2_000, 9_000),

@@ -27,6 +27,7 @@ type Rotation = (typeof rotations)[number]
 const KEPT_ROTATED = 3
 /** Longer than `lineBytesMax` now and then. */
 const LONG_LINE = 3_000
+export const LONG_QUIET_MS: readonly [number, number] = [62_000, 90_000]
 /** A writer that goes on in a file that was rotated away does so for less than the agent's grace. */
 const LINGER_MAX_MS = 3_000
 
@@ -40,6 +41,7 @@ export class Writer {
   private rotated = 0
   private isRotating = false
   private isStopped = false
+  private isQuiet = false
   /** The end of a line whose beginning is written. */
   private rest: Buffer | undefined
 
@@ -52,6 +54,7 @@ export class Writer {
   }
 
   start(): void {
+    if (this.options.has('long quiet')) this.pauseOnce()
     this.later(this.options.writeMs, () => this.writeSome())
     if (this.styles.length > 0) this.later(this.options.rotateMs, () => this.rotateSome())
   }
@@ -70,8 +73,19 @@ export class Writer {
     const { scheduler, dice } = this.options
     scheduler.in(dice.gap(meanMs), () => {
       if (this.isStopped) return
-      work()
+      if (!this.isQuiet) work()
       this.later(meanMs, work)
+    })
+  }
+
+  /** Longer than an agent goes on looking at a file that nobody writes to. */
+  private pauseOnce(): void {
+    const { scheduler, dice } = this.options
+    scheduler.in(dice.between(2_000, 20_000), () => {
+      this.isQuiet = true
+      scheduler.in(dice.between(...LONG_QUIET_MS), () => {
+        this.isQuiet = false
+      })
     })
   }
 

@@ -6,6 +6,7 @@ import { AppError } from '../../../shared/errors.ts'
 import { readBatchHeader } from '../../../shared/record-batch.ts'
 import { toOffset } from '../../../shared/types.ts'
 import { loadZstd, type Zstd } from '../../../shared/zstd.ts'
+import { overridden } from '../../overridden.ts'
 import { sealedBatch, type SealedBatch, type SealedBatchOptions } from '../../sealed-batch.ts'
 import { SimFileSystem } from '../../sim-fs.ts'
 
@@ -126,6 +127,16 @@ describe('a snapshot', () => {
     const { snapshots, bad, lastNumber } = await loadSnapshots(fs, '')
     expect([bad, lastNumber]).toEqual([[], 7])
     expect(snapshots[0]).toEqual({ number: 7, partitions, streams })
+  })
+
+  test('that was loaded outlives a power cut, also when its writer was killed before its name was synced', async () => {
+    const fs = new SimFileSystem()
+    const partitions = [{ topic: 'app', partition: 0, nextOffset: toOffset(7) }]
+    await writeSnapshot(overridden(fs, { syncDirectory: () => Promise.resolve() }), '', { number: 1, partitions, streams: [] })
+    fs.kill()
+    expect((await loadSnapshots(fs, '')).snapshots).toHaveLength(1)
+    fs.crash()
+    expect((await loadSnapshots(fs, '')).snapshots).toEqual([{ number: 1, partitions, streams: [] }])
   })
 
   test('with any byte changed, or cut short, is refused', async () => {
