@@ -12,8 +12,8 @@ const STREAMS_MAX = 10_000
 const KEPT_MS = 20 * 86_400_000
 
 export class AckedPositions {
-  /** Least recently acked first. */
-  private readonly acked = new Map<string, ToldStream & { readonly atMs: number }>()
+  /** Least recently acked first. The streams themselves: most of them are there anyway, and there may be ten thousand. */
+  private readonly acked = new Map<string, Stream>()
   private readonly clock: Clock
   private logEpoch: number | undefined
 
@@ -21,17 +21,18 @@ export class AckedPositions {
     this.clock = clock
   }
 
-  settled({ identity, settled }: Stream): void {
-    const { idHex: id, topic, keyPath: path } = identity
-    this.acked.delete(id)
-    this.acked.set(id, { id, topic, path, position: settled.position, atMs: this.clock.monotonicMs() })
+  settled(stream: Stream): void {
+    const { idHex } = stream.identity
+    stream.ackedAtMs = this.clock.monotonicMs()
+    this.acked.delete(idHex)
+    this.acked.set(idHex, stream)
     this.forget()
   }
 
   private forget(): void {
     const oldestMs = this.clock.monotonicMs() - KEPT_MS
-    for (const [id, { atMs }] of this.acked) {
-      if (this.acked.size <= STREAMS_MAX && atMs >= oldestMs) break
+    for (const [id, { ackedAtMs }] of this.acked) {
+      if (this.acked.size <= STREAMS_MAX && ackedAtMs >= oldestMs) break
       this.acked.delete(id)
     }
   }
@@ -42,11 +43,15 @@ export class AckedPositions {
     this.logEpoch = greeting.logEpoch
     this.forget()
     // Hello leaves out streams that are closed and superseded: those count only where another one shows that it went back.
-    const isBehind = greeting.streams.some(({ id, position }) => position < (this.acked.get(id)?.position ?? 0))
+    const isBehind = greeting.streams.some(({ id, position }) => position < (this.acked.get(id)?.settled.position ?? 0))
     const known = new Set(greeting.streams.map(({ id }) => id))
     const isGone = [...this.acked.keys()].some((id) => !known.has(id))
     if (!wasOther && !isBehind && !isGone) return []
-    const all = [...this.acked.values()].map(({ atMs: _, ...told }) => told)
+    const all = [...this.acked.values()].map(told)
     return Array.from({ length: Math.ceil(all.length / TOLD_PER_REQUEST) }, (_none, index) => all.slice(index * TOLD_PER_REQUEST, (index + 1) * TOLD_PER_REQUEST))
   }
+}
+
+function told({ identity, settled }: Stream): ToldStream {
+  return { id: identity.idHex, topic: identity.topic, path: identity.keyPath, position: settled.position }
 }

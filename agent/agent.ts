@@ -123,6 +123,7 @@ export class Agent {
         changed: (file, how) => this.follower.changed(file, how),
         missing: (file) => this.follower.vanished(file),
         sealed: (stream) => this.shipper.offer(stream),
+        advanced: (file) => this.registry.wake(file),
       },
     })
   }

@@ -12,19 +12,23 @@ interface TopicFiles {
 }
 
 export class FileIndex {
-  private readonly all = new Set<SourceFile>()
   private readonly topics = new Map<string, TopicFiles>()
 
-  get files(): IterableIterator<SourceFile> {
-    return this.all.values()
+  get size(): number {
+    let size = 0
+    for (const { byInode } of this.topics.values()) for (const inodes of byInode.values()) size += inodes.size
+    return size
   }
 
-  get size(): number {
-    return this.all.size
+  /** May be gone through while files come and go. */
+  *files(): IterableIterator<SourceFile> {
+    for (const { byInode } of this.topics.values()) {
+      for (const inodes of byInode.values()) yield* inodes.values()
+    }
   }
 
   has(file: SourceFile): boolean {
-    return this.all.has(file)
+    return this.find(file, file.input.topic) === file
   }
 
   find(at: { device: bigint; inode: bigint }, topic: string): SourceFile | undefined {
@@ -35,15 +39,14 @@ export class FileIndex {
     return this.topics.get(topic)?.byPath.get(path)
   }
 
-  /** Takes the place of the file that had the inode. */
-  add(file: SourceFile): void {
+  /** Answers the file that had the inode, whose place it takes. */
+  add(file: SourceFile): SourceFile | undefined {
     const { byInode } = this.of(file.input.topic)
     const inodes = byInode.get(file.device) ?? new Map<bigint, SourceFile>()
     byInode.set(file.device, inodes)
     const before = inodes.get(file.inode)
-    if (before !== undefined) this.all.delete(before)
     inodes.set(file.inode, file)
-    this.all.add(file)
+    return before
   }
 
   /** The file is found by its path from here on, and another one no more. */
@@ -60,7 +63,6 @@ export class FileIndex {
   remove(file: SourceFile): void {
     const inodes = this.of(file.input.topic).byInode.get(file.device)
     if (inodes?.get(file.inode) === file) inodes.delete(file.inode)
-    this.all.delete(file)
     this.unname(file)
   }
 

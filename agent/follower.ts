@@ -59,7 +59,7 @@ export class Follower {
   private isSweepWanted = true
   private readonly glances: Glances
   private sweeps = 0
-  private readonly pace = new SweepPace()
+  private readonly pace: SweepPace
   private readonly looks: Looks
   /** Wall clock, since birth times are held against it. */
   private startedMs = Number.POSITIVE_INFINITY
@@ -85,10 +85,12 @@ export class Follower {
     this.sweepWaker = new Waker(clock)
     this.identifyWaker = new Waker(clock)
     this.glances = new Glances({ ...deps, onAppeared: (file) => this.appeared(file) })
+    this.pace = new SweepPace(this.tickMs)
     this.looks = new Looks({
       ...deps, pace: this.pace,
       onCut: (file) => this.changed(file, 'shrunk'),
       onLost: (file) => this.rescueDirectories.add(parentOf(file.path)),
+      onVanished: (file) => this.vanished(file),
     })
     this.topics = [...new Set(deps.config.inputs.map((input) => input.topic))]
     this.truncations = metrics.counter('tailrace_agent_truncations_total', 'Files that shrank or whose content changed', ['how'])
@@ -162,9 +164,9 @@ export class Follower {
     const { registry, reader, system } = this.deps
     this.isSweepWanted = false
     const fromMs = system.clock.monotonicMs()
-    const found = await this.deps.watcher.sweep()
+    const found = await this.deps.watcher.sweep((file) => registry.isAsKnown(file))
     const toMs = system.clock.monotonicMs()
-    this.pace.noteSweep({ fromMs, toMs, tickMs: this.tickMs })
+    this.pace.noteSweep({ fromMs, toMs })
     this.directories = found.directories
     this.watchDirectories()
     this.leftOut = found.leftOut
@@ -199,7 +201,7 @@ export class Follower {
     const nowMs = this.deps.system.clock.monotonicMs()
     const growing = new Set<string>()
     if (!this.hot.isEmpty) {
-      for (const file of this.deps.registry.files) if (nowMs - file.lastGrowthMs < COOL_AFTER_MS) growing.add(parentOf(file.path))
+      for (const file of this.deps.registry.awake) if (nowMs - file.lastGrowthMs < COOL_AFTER_MS) growing.add(parentOf(file.path))
     }
     if (!this.hot.tick((directory) => !growing.has(directory))) return
     this.watchDirectories()
@@ -241,7 +243,7 @@ export class Follower {
       registry.remove(file)
       return
     }
-    file.isDetached = true
+    registry.detach(file)
     this.lost.push(file)
     this.rescueDirectories.add(parentOf(file.path))
     reader.poke(file, { isUrgent: true })
@@ -254,12 +256,12 @@ export class Follower {
     await this.looks.tick()
     let lagBytes = 0
     const nowMs = system.clock.monotonicMs()
-    for (const file of registry.files) {
-      // Of ten thousand files nearly all have nothing to be decided.
+    for (const file of registry.awake) {
       if (file.isDetached || file.partialBytes > 0) this.tendFile(file, nowMs)
       const fileLagBytes = file.lagBytes
       lagBytes += fileLagBytes
       file.behindSinceMs = fileLagBytes === 0 ? undefined : (file.behindSinceMs ?? nowMs)
+      if (file.isAtRest && !this.pace.isActive(file, nowMs)) registry.rest(file)
     }
     this.lagBytes.set(lagBytes)
   }
@@ -323,7 +325,7 @@ export class Follower {
     try {
       await this.rescueLost()
       const nowMs = system.clock.monotonicMs()
-      const files = [...registry.files].filter((file) => file.wantsIdentity && file.identifyAtMs <= nowMs)
+      const files = [...registry.awake].filter((file) => file.wantsIdentity && file.identifyAtMs <= nowMs)
       if (files.length === 0) return
       const adrift = files.filter((file) => file.isAdrift)
       await identifier.identify(files, signal)

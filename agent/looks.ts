@@ -1,7 +1,7 @@
 /**
- * Looks at files between sweeps: those that were written lately, those whose name is gone, those with an unfinished line.
- * An event tells sooner, where there are events; this finds what they missed. One tick at a time; a file may change while
- * its look waits, so each is checked again after that.
+ * Looks at files between sweeps: at those that were written lately, those whose name is gone and those with an unfinished
+ * line in each tick, at all others in turn. An event tells sooner, where there are events; this finds what they missed.
+ * One tick at a time; a file may change while its look waits, so each is checked again after that.
  */
 import type { System } from '../shared/system.ts'
 import type { Handles } from './handles.ts'
@@ -25,10 +25,14 @@ export interface LooksDeps {
   readonly onCut: (file: SourceFile) => void
   /** Its name leads nowhere, and no descriptor of it is held: perhaps it lies beside. */
   readonly onLost: (file: SourceFile) => void
+  /** Its name, as the last sweep found it, leads nowhere or to another file. */
+  readonly onVanished: (file: SourceFile) => void
 }
 
 export class Looks {
   private readonly deps: LooksDeps
+  /** Where the round through all files stands. Files that come and go meanwhile do it no harm. */
+  private round: IterableIterator<SourceFile> | undefined
 
   constructor(deps: LooksDeps) {
     this.deps = deps
@@ -38,9 +42,25 @@ export class Looks {
     const { registry, pace, system } = this.deps
     const nowMs = system.clock.monotonicMs()
     pace.beginTick()
-    const due: SourceFile[] = []
-    for (const file of registry.files) if (pace.isLookDue(file, nowMs) || file.isDetached || file.partialBytes > 0) due.push(file)
-    await inGroups(due, (file) => this.look(file))
+    const due = new Set<SourceFile>()
+    for (const file of registry.awake) if (pace.isLookDue(file, nowMs) || file.isDetached || file.partialBytes > 0) due.add(file)
+    for (let looks = pace.roundLooks(registry.size); looks > 0; looks -= 1) {
+      const file = this.nextInRound()
+      if (file === undefined) break
+      if (!registry.awake.has(file) || !pace.isActive(file, nowMs)) due.add(file)
+      // Whoever forgets to wake a file only delays it.
+      if (!file.isAtRest) registry.wake(file)
+    }
+    await inGroups([...due], (file) => this.look(file))
+  }
+
+  /** undefined at its end. */
+  private nextInRound(): SourceFile | undefined {
+    this.round ??= this.deps.registry.files
+    const next: IteratorResult<SourceFile, unknown> = this.round.next()
+    if (next.done !== true) return next.value
+    this.round = undefined
+    return undefined
   }
 
   private async look(file: SourceFile): Promise<void> {
@@ -51,8 +71,13 @@ export class Looks {
       // Taken before the stat: those bytes were there, so a smaller size behind it is a truncation and not an old answer.
       const { position } = file
       const stat = await (file.handle?.stat() ?? system.fs.stat(file.openPath))
-      if (stat === undefined || stat.inode !== file.inode || isReusedInode(file, stat) || !registry.has(file)) return
+      if (!registry.has(file)) return
+      if (stat === undefined || stat.inode !== file.inode || isReusedInode(file, stat)) {
+        if (file.isListed && !file.isDetached) this.deps.onVanished(file)
+        return
+      }
       if (!file.sees(stat)) return
+      registry.wake(file)
       if (stat.size > file.size) file.grew(system.clock.monotonicMs())
       // The reader would see it too, but not while it holds the file back because its stream is not taken.
       if (stat.size < position && file.cursor !== undefined && !file.isBusy) this.deps.onCut(file)

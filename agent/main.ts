@@ -124,7 +124,7 @@ async function run(read: () => ServiceConfig): Promise<number> {
   const config = read()
   keepCodeSmall()
   keepYoungHeapSmall()
-  const system = createNodeSystem({ logLevel: config.logLevel, component: 'agent', http: { tls: config.tls } })
+  const system = createNodeSystem({ logLevel: config.logLevel, component: 'agent', http: { tls: config.tls }, clock: { isWholeMs: true } })
   const zstd = await loadZstd()
   return runDaemon({
     system,

@@ -29,6 +29,8 @@ export interface ReaderEvents {
   /** Its path leads to another file or nowhere. */
   missing(file: SourceFile): void
   sealed(stream: Stream): void
+  /** A turn found how far its lines go, perhaps further than before. */
+  advanced(file: SourceFile): void
 }
 
 export interface ReaderDeps {
@@ -176,6 +178,7 @@ export class Reader {
   /** Bytes that stay in memory for the shipper. */
   private async turnInSlot(file: SourceFile, cursor: ReadCursor, slot: Slot): Promise<number> {
     file.isDirty = false
+    const sizeBefore = file.size
     const outcome = await this.read(file, cursor, slot)
     // Another turn may take the file from here on, while this one compresses: what was framed is ours alone.
     file.isBusy = false
@@ -185,7 +188,7 @@ export class Reader {
       this.deps.events.changed(file, outcome.how)
       return 0
     }
-    this.noteProgress(file, outcome)
+    this.noteProgress(file, outcome, { hasGrown: file.size > sizeBefore })
     if (outcome.kind === 'nothing') return 0
     const place = cursor.stream.reserve()
     const sealed = await this.deps.batcher.seal(outcome.start, outcome.bytes, outcome.framed)
@@ -209,10 +212,12 @@ export class Reader {
     }
   }
 
-  private noteProgress(file: SourceFile, outcome: Extract<TurnOutcome, { kind: 'nothing' | 'framed' }>): void {
+  private noteProgress(file: SourceFile, outcome: Extract<TurnOutcome, { kind: 'nothing' | 'framed' }>, { hasGrown }: { hasGrown: boolean }): void {
     const nowMs = this.deps.system.clock.monotonicMs()
-    if (outcome.partialBytes > file.partialBytes || outcome.kind === 'framed') file.grew(nowMs)
+    if (outcome.partialBytes > file.partialBytes || outcome.kind === 'framed') file.lastGrowthMs = nowMs
+    if (hasGrown) file.grew(nowMs)
     file.partialBytes = outcome.partialBytes
+    this.deps.events.advanced(file)
     if (outcome.kind === 'nothing') {
       if (file.isPolled) this.pollLater(file, nowMs)
       return

@@ -22,6 +22,8 @@ export interface Reconciled {
 
 /** More are forgotten, which costs a second look. */
 const FINISHED_MAX = 10_000
+/** 0 is that of no sweep. */
+const FIRST_SWEEP = 1
 
 interface Finished {
   readonly look: string
@@ -33,6 +35,9 @@ interface Finished {
 export class Registry {
   private readonly index = new FileIndex()
   private readonly byStream = new Map<string, SourceFile>()
+  private readonly awakeFiles = new Set<SourceFile>()
+  /** One number each, that all files of the device share. */
+  private readonly devices = new Map<bigint, bigint>()
   /** Streams whose file was truncated or rewritten while batches are on their way, with how far they were read. */
   readonly orphans = new Map<string, ReadCursor>()
   /** Keys are base paths, one map for each topic would say the same. */
@@ -40,18 +45,35 @@ export class Registry {
   /** Files that were read to their end and let go, with size and mtime then: siblings that need no second look. */
   private readonly finished = new Map<string, Finished>()
   private readonly pace: Pace
-  private hasSwept = false
+  /** Number of the sweep that is under way, or comes next. */
+  private sweep = FIRST_SWEEP
 
   constructor(pace: PaceLimits) {
     this.pace = initialPace(pace)
   }
 
+  /** May be gone through while files come and go. */
   get files(): IterableIterator<SourceFile> {
-    return this.index.files
+    return this.index.files()
   }
 
   get size(): number {
     return this.index.size
+  }
+
+  /** All but those that are at rest and long not written to: what has to be gone through in each tick. */
+  get awake(): ReadonlySet<SourceFile> {
+    return this.awakeFiles
+  }
+
+  /** Something of the file changed, or may have. */
+  wake(file: SourceFile): void {
+    if (this.has(file)) this.awakeFiles.add(file)
+  }
+
+  /** The file is at rest, and nobody need look at it in each tick. */
+  rest(file: SourceFile): void {
+    this.awakeFiles.delete(file)
   }
 
   has(file: SourceFile): boolean {
@@ -87,37 +109,74 @@ export class Registry {
     return false
   }
 
-  /** Takes in a whole sweep. Files that are guests are not expected in it. */
+  /** Whether what the sweep found there is a file of ours that is as it was. `reconcile` takes in the others. */
+  isAsKnown({ input, path, openPath, stat }: FoundFile): boolean {
+    const file = this.atPath(path, input.topic)
+    if (file === undefined || file.isDetached || file.openPath !== openPath || file.inode !== stat.inode || file.device !== stat.device) return false
+    if (isReusedInode(file, stat) || file.isChangedIn(stat)) return false
+    file.sweptIn = this.sweep
+    file.searches = 0
+    return true
+  }
+
+  /** Takes in what a sweep found beside the files that were as known. Files that are guests are not expected in it. */
   reconcile(found: readonly FoundFile[], nowMs: number): Reconciled {
     const fresh: SourceFile[] = []
     const touched: SourceFile[] = []
     const replaced: SourceFile[] = []
-    for (const file of this.files) file.isListed = false
-    for (const item of byPreferredPath(found, this)) {
+    for (const item of this.byPreferredPath(found)) {
       const known = this.find(item.stat, item.input.topic)
       const isReused = known !== undefined && isReusedInode(known, item.stat)
       if (isReused) replaced.push(known)
-      if (known === undefined || isReused) fresh.push(this.add(item, { nowMs, isFromStart: !this.hasSwept }))
+      if (known === undefined || isReused) fresh.push(this.addSwept(item, nowMs))
       else if (this.refresh(known, item)) touched.push(known)
     }
     const missing = replaced
     for (const file of this.files) {
+      file.isListed = file.sweptIn === this.sweep
       if (file.isListed || file.isDetached) continue
-      file.isDetached = true
+      this.detach(file)
       file.lastGrowthMs = nowMs
       missing.push(file)
     }
-    this.hasSwept = true
+    this.sweep += 1
     return { fresh, touched, missing }
+  }
+
+  /** One item per file: of several hard links the path that it already bears, else the first. */
+  private byPreferredPath(found: readonly FoundFile[]): Iterable<FoundFile> {
+    const chosen = new Map<string, FoundFile>()
+    for (const item of found) {
+      const { topic } = item.input
+      const known = this.find(item.stat, topic)
+      // It is as known, under its own name: this is another name of it.
+      if (known?.sweptIn === this.sweep && !isReusedInode(known, item.stat)) continue
+      const key = fileKey(item.stat, topic)
+      if (!chosen.has(key) || known?.path === item.path) chosen.set(key, item)
+    }
+    return chosen.values()
+  }
+
+  private addSwept(found: FoundFile, nowMs: number): SourceFile {
+    const file = this.add(found, { nowMs, isFromStart: this.sweep === FIRST_SWEEP })
+    file.sweptIn = this.sweep
+    return file
   }
 
   /** Whether it may have grown. */
   private refresh(file: SourceFile, found: FoundFile): boolean {
-    file.isListed = true
+    file.sweptIn = this.sweep
     file.isDetached = false
     if (this.atPath(found.path, file.input.topic) !== file || file.openPath !== found.openPath) this.move(file, found)
     file.searches = 0
+    this.wake(file)
     return file.sees(found.stat)
+  }
+
+  /** Its name is gone, or another file's. */
+  detach(file: SourceFile): void {
+    file.isDetached = true
+    this.wake(file)
   }
 
   /** The file bears another name now. */
@@ -131,14 +190,19 @@ export class Registry {
 
   add(found: FoundFile, options: { nowMs: number; isGuest?: boolean; keyPath?: string; isFromStart?: boolean }): SourceFile {
     const { nowMs, ...rest } = options
-    const file = new SourceFile({ ...found, ...rest, nowMs, pace: this.pace })
-    this.index.add(file)
+    const device = this.devices.get(found.stat.device) ?? found.stat.device
+    this.devices.set(device, device)
+    const file = new SourceFile({ ...found, ...rest, nowMs, pace: this.pace, device })
+    const replaced = this.index.add(file)
+    if (replaced !== undefined) this.rest(replaced)
+    this.wake(file)
     if (!file.isGuest || this.atPath(file.path, file.input.topic) === undefined) this.index.name(file)
     return file
   }
 
   remove(file: SourceFile): void {
     this.index.remove(file)
+    this.rest(file)
     this.untie(file)
   }
 
@@ -178,6 +242,7 @@ export class Registry {
     this.untie(file)
     file.cursor = cursor
     file.generationFloor = Math.max(file.generationFloor, ownGeneration(file, cursor))
+    this.wake(file)
     this.byStream.set(cursor.stream.identity.idHex, file)
     this.since.noteFile(cursor.stream.identity.keyPath, file)
     this.orphans.delete(cursor.stream.identity.idHex)
@@ -189,6 +254,7 @@ export class Registry {
     file.cursor = undefined
     file.partialBytes = 0
     file.wantsFinal = false
+    this.wake(file)
     if (cursor === undefined) return undefined
     const { idHex } = cursor.stream.identity
     // A generation of which nothing was ever stored or sent is free again.
@@ -246,15 +312,4 @@ function ownGeneration(file: SourceFile, cursor: ReadCursor): number {
  */
 export function isReusedInode(file: SourceFile, stat: FileStat): boolean {
   return file.handle === undefined && file.birthtimeNs !== stat.birthtimeNs
-}
-
-/** One item per file: of several hard links the path that it already bears, else the first. */
-function byPreferredPath(found: readonly FoundFile[], registry: Registry): Iterable<FoundFile> {
-  const chosen = new Map<string, FoundFile>()
-  for (const item of found) {
-    const { topic } = item.input
-    const key = fileKey(item.stat, topic)
-    if (!chosen.has(key) || registry.find(item.stat, topic)?.path === item.path) chosen.set(key, item)
-  }
-  return chosen.values()
 }

@@ -40,6 +40,7 @@ export interface SourceFileOptions {
   /** Where to open it: differs from `path` for a followed symlink. */
   readonly openPath: string
   readonly stat: FileStat
+  readonly device: bigint
   /** For how long it had not been written when it was found, by its mtime. */
   readonly quietMs: number
   readonly pace: Pace
@@ -71,16 +72,18 @@ export class SourceFile {
   generationFloor = 0
   /** This process saw the content shrink or change, so that the generation before may be superseded. */
   wasChangeSeen = true
-  /** Seen by the last sweep, at this path. */
+  /** Seen by the last sweep that is over, at this path. */
   isListed: boolean
+  /** Number of the last sweep that saw it (registry.ts). */
+  sweptIn = 0
   /** Its name is gone or belongs to another file now. */
   isDetached: boolean
   /** How often it was searched for since it was last found under a name. */
   searches = 0
   pace: Pace
-  /** Monotonic time of the last growth, or of when it was found: quiet times count from here. */
+  /** Monotonic time at which bytes were last found in it, or it itself: quiet times count from here. */
   lastGrowthMs: number
-  /** The same, but what was there when it was found was written when its mtime says. */
+  /** The same, but what was there when it was found was written when its mtime says, however late it is read. */
   lastWriteMs: number
   /** Monotonic time before which its identity is not asked again, and how often the collector's answer moved it. */
   identifyAtMs = 0
@@ -105,7 +108,7 @@ export class SourceFile {
 
   constructor(options: SourceFileOptions) {
     this.input = options.input
-    this.device = options.stat.device
+    this.device = options.device
     this.inode = options.stat.inode
     this.birthtimeNs = options.stat.birthtimeNs
     this.isGuest = options.isGuest ?? false
@@ -122,9 +125,13 @@ export class SourceFile {
     this.lastWriteMs = options.nowMs - options.quietMs
   }
 
+  isChangedIn(stat: { readonly size: number; readonly mtimeMs: number }): boolean {
+    return stat.size !== this.size || stat.mtimeMs !== this.mtimeMs
+  }
+
   /** Takes in a stat of it; answers whether it may have been written to. What had nothing to be read is looked at anew then. */
   sees(stat: { readonly size: number; readonly mtimeMs: number }): boolean {
-    if (stat.size === this.size && stat.mtimeMs === this.mtimeMs) return false
+    if (!this.isChangedIn(stat)) return false
     this.mtimeMs = stat.mtimeMs
     // Of a file with a stream the size is what its turns found.
     if (this.cursor === undefined) this.size = stat.size
@@ -147,8 +154,9 @@ export class SourceFile {
     return this.refuted?.has(streamId) ?? false
   }
 
-  /** Bytes that the collector has not acked. */
+  /** Bytes that the collector has not acked and is to have. */
   get lagBytes(): number {
+    if (this.state.kind === 'ignored') return 0
     return Math.max(0, this.size - (this.cursor?.stream.settled.position ?? 0))
   }
 
@@ -167,6 +175,11 @@ export class SourceFile {
 
   get position(): number {
     return this.cursor?.start.position ?? 0
+  }
+
+  /** There is nothing to be done for it, unless it is written to. */
+  get isAtRest(): boolean {
+    return !this.isDetached && this.partialBytes === 0 && this.lagBytes === 0 && !this.wantsIdentity
   }
 
   /** Everything that was read is stored, and there is nothing more to read. */

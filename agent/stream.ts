@@ -61,6 +61,8 @@ export class Stream {
   /** Monotonic time before which nothing is resent, and how often in a row the collector said `later`. */
   retryAtMs = 0
   attempts = 0
+  /** Monotonic time of the last acknowledgement, once there was one. */
+  ackedAtMs = 0
   private places: readonly QueuePlace[] = NO_PLACES
 
   constructor(identity: StreamIdentity, settled: Settled) {

@@ -17,6 +17,8 @@ export const FILES_MAX = 200_000
 const DIRECTORY_LOOKS_MAX = 64
 /** The mtime of a directory has the grain of a kernel tick: a change in the same tick is seen by looking again. */
 const MTIME_GRAIN_MS = 1000
+/** Longer makes no difference to anybody. */
+const QUIET_MS_MAX = 86_400_000
 
 export interface FoundFile {
   readonly input: InputConfig
@@ -24,11 +26,12 @@ export interface FoundFile {
   /** Differs from `path` for a followed symlink. */
   readonly openPath: string
   readonly stat: FileStat
-  /** For how long it was not written, by its mtime; 0 where that lies ahead of the clock. */
+  /** For how long it was not written, by its mtime; 0 where that lies ahead of the clock, at most a day. */
   readonly quietMs: number
 }
 
 export interface Sweep {
+  /** In the order in which they were found; without those that were as known. */
   readonly files: readonly FoundFile[]
   readonly leftOut: LeftOut
   /** Directories that are there and should be watched, with the nearest ancestor of one that is missing. */
@@ -38,7 +41,7 @@ export interface Sweep {
 /** One walk in the making. */
 interface Walk {
   readonly globs: InputGlobs
-  readonly files: FoundFile[]
+  readonly take: (file: FoundFile) => void
   readonly leftOut: LeftOut
   readonly seen: Set<string>
 }
@@ -50,6 +53,8 @@ export class Watcher {
   private mtimes = new Map<string, number>()
   private directories: readonly string[] = []
   private sweptAtMs = 0
+  /** Names that the globs matched in this sweep. */
+  private matchCount = 0
   /** Where `hasChanged` stands in its round. */
   private nextDirectory = 0
 
@@ -82,13 +87,18 @@ export class Watcher {
     return hasChanged
   }
 
-  async sweep(): Promise<Sweep> {
+  /** Ten thousand files that are as known are not gathered only to be compared at the end: that would be memory to no use. */
+  async sweep(isAsKnown: (file: FoundFile) => boolean = () => false): Promise<Sweep> {
     this.sweptAtMs = this.system.clock.nowMs()
     this.mtimes = new Map()
+    this.matchCount = 0
     const files: FoundFile[] = []
+    const take = (file: FoundFile): void => {
+      if (!isAsKnown(file)) files.push(file)
+    }
     const leftOut = new LeftOut()
     for (const globs of this.globs) {
-      const walk: Walk = { globs, files, leftOut, seen: new Set() }
+      const walk: Walk = { globs, take, leftOut, seen: new Set() }
       for (const root of globs.roots) await this.walkFrom(root, walk)
     }
     this.directories = [...this.mtimes.keys()]
@@ -123,7 +133,7 @@ export class Watcher {
   }
 
   private quietMs({ mtimeMs }: FileStat): number {
-    return Math.max(0, Math.round(this.system.clock.nowMs() - mtimeMs))
+    return Math.min(QUIET_MS_MAX, Math.max(0, Math.round(this.system.clock.nowMs() - mtimeMs)))
   }
 
   private async walkFrom(root: WalkRoot, walk: Walk): Promise<void> {
@@ -171,13 +181,16 @@ export class Watcher {
     else if (entry.kind === 'fifo') skip('it is a FIFO')
     else if (entry.kind !== 'file') skip('it is not a regular file')
     else if (Buffer.byteLength(path) > NAME_BYTES_MAX) skip(`its path is longer than ${NAME_BYTES_MAX} bytes`)
-    else if (walk.files.length + files.length >= FILES_MAX) skip(`more than ${FILES_MAX} files match`)
-    else files.push(path)
+    else if (this.matchCount >= FILES_MAX) skip(`more than ${FILES_MAX} files match`)
+    else {
+      this.matchCount += 1
+      files.push(path)
+    }
   }
 
   private async take(at: { path: string; openPath: string }, walk: Walk): Promise<void> {
     const stat = await this.statQuietly(at.openPath)
-    if (stat?.kind === 'file') walk.files.push({ input: walk.globs.input, path: at.path, openPath: at.openPath, stat, quietMs: this.quietMs(stat) })
+    if (stat?.kind === 'file') walk.take({ input: walk.globs.input, path: at.path, openPath: at.openPath, stat, quietMs: this.quietMs(stat) })
   }
 
   /** A followed link: a file is taken in, a directory is walked unless it was seen under its own name. */

@@ -1,6 +1,6 @@
 /** The real System. Only a `main.ts` builds one and passes it down. */
 import { createLog, type LogLevel } from './node/log.ts'
-import { nodeClock, nodeRandom } from './node/clock.ts'
+import { nodeClock, nodeRandom, type NodeClockOptions } from './node/clock.ts'
 import { nodeFileSystem } from './node/file-system.ts'
 import { createHttpClient, type HttpClientOptions } from './node/http-client.ts'
 import { promMetrics } from './node/metrics.ts'
@@ -12,10 +12,11 @@ export interface NodeSystemOptions {
   /** Field of each log line: `agent`, `collector`. */
   readonly component?: string
   readonly http?: HttpClientOptions
+  readonly clock?: NodeClockOptions
 }
 
 export function createNodeSystem(options: NodeSystemOptions = {}): System {
-  const clock = nodeClock()
+  const clock = nodeClock(options.clock)
   return {
     clock,
     random: nodeRandom(),

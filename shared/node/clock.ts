@@ -6,10 +6,18 @@ import type { Clock, Random } from '../system.ts'
 /** setTimeout fires at once above this: longer sleeps go in steps. */
 const TIMER_MS_MAX = 0x7fff_ffff
 
-export function nodeClock(): Clock {
+export interface NodeClockOptions {
+  /**
+   * Monotonic time in whole ms. Numbers with a fraction cost V8 16 bytes each beside the object that has them, whole ones
+   * nothing: for who keeps times by the thousand.
+   */
+  readonly isWholeMs?: boolean
+}
+
+export function nodeClock({ isWholeMs = false }: NodeClockOptions = {}): Clock {
   return {
     nowMs: () => Date.now(),
-    monotonicMs: () => performance.now(),
+    monotonicMs: isWholeMs ? () => Math.floor(performance.now()) : () => performance.now(),
     sleep: async (ms, signal) => {
       for (let rest = ms; rest > 0; rest -= TIMER_MS_MAX) await timer(Math.min(rest, TIMER_MS_MAX), signal)
     },

@@ -145,6 +145,42 @@ describe('following', () => {
     await rig.stop()
   })
 
+  test('a file that nobody writes to is not gone through any more, and what nobody tells of is seen in the round', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n', '/log/b.log': lines('b'), '/log/c.log': 'half a line' })).start()
+    await rig.pass(95_000)
+    expect(rig.agent.registry.awake.size).toBe(0)
+    rig.isSilent = true
+    await rig.append('/log/a.log', 'two\n')
+    await rig.truncate('/log/b.log')
+    await rig.append('/log/b.log', lines('other'))
+    await rig.pass(11_000)
+    expect(rig.collector.bytesOf('/log/a.log').toString()).toBe('one\ntwo\n')
+    expect(rig.collector.streamAt('/log/b.log').records.at(-1)?.value.toString()).toContain('other line 39')
+    await rig.append('/log/c.log', ', and its end\n')
+    await rig.pass(11_000)
+    expect(rig.collector.streamAt('/log/c.log').records.map(({ value }) => value.toString())).toEqual(['half a line', ', and its end'])
+    await rig.pass(95_000)
+    expect(rig.agent.registry.awake.size).toBe(0)
+    await rig.stop()
+  })
+
+  test('a file that rests is followed when it is rotated and removed', async () => {
+    const rig = await (await rigWith({ '/log/a.log': 'one\n' })).start()
+    await rig.pass(65_000)
+    rig.isSilent = true
+    await rig.append('/log/a.log', 'two\n')
+    await rig.rename('/log/a.log', '/log/a.log.1')
+    await rig.append('/log/a.log', 'new\n')
+    await rig.pass(12_000)
+    expect([...rig.collector.streams.values()].map(({ bytes }) => bytes.toString())).toEqual(['one\ntwo\n', 'new\n'])
+    await rig.pass(80_000)
+    expect(rig.agent.registry.size).toBe(1)
+    await rig.remove('/log/a.log')
+    await rig.pass(25_000)
+    expect([rig.agent.registry.size, rig.agent.registry.awake.size]).toEqual([0, 0])
+    await rig.stop()
+  })
+
   test('a line without newline waits, and is shipped as it is after unterminatedAfter', async () => {
     const rig = await (await rigWith({ '/log/a.log': 'one\ntw' })).start()
     await rig.pass(5000)
@@ -210,7 +246,9 @@ describe('following', () => {
     rig.sim.clock.stepWall(7_200_000)
     await rig.start()
     await rig.pass(3000)
-    expect([...rig.agent.registry.files][0]?.state).toEqual({ kind: 'ignored', reason: 'not written for longer than ignoreOlder' })
+    const [file] = rig.agent.registry.files
+    expect(file?.state).toEqual({ kind: 'ignored', reason: 'not written for longer than ignoreOlder' })
+    expect(file?.lagBytes).toBe(0)
     expect(rig.collector.streams.size).toBe(0)
     await rig.stop()
   })

@@ -117,7 +117,7 @@ describe('what is no regular file', () => {
     await rm(found.path)
     execFileSync('mkfifo', [found.path])
     const handles = new Handles(system, 16)
-    const file = new SourceFile({ ...found, nowMs: 0, pace: initialPace({ lingerMs: 20, lingerMsMax: 250 }) })
+    const file = new SourceFile({ ...found, device: found.stat.device, nowMs: 0, pace: initialPace({ lingerMs: 20, lingerMsMax: 250 }) })
     await expect(handles.of(file)).rejects.toMatchObject({ code: 'NOT_FOUND' })
   })
 
