@@ -46,7 +46,7 @@ export class Registry {
   private readonly finished = new Map<string, Finished>()
   private readonly pace: Pace
   /** Number of the sweep that is under way, or comes next. */
-  private sweep = FIRST_SWEEP
+  private sweepNumber = FIRST_SWEEP
 
   constructor(pace: PaceLimits) {
     this.pace = initialPace(pace)
@@ -114,7 +114,7 @@ export class Registry {
     const file = this.atPath(path, input.topic)
     if (file === undefined || file.isDetached || file.openPath !== openPath || file.inode !== stat.inode || file.device !== stat.device) return false
     if (isReusedInode(file, stat) || file.isChangedIn(stat)) return false
-    file.sweptIn = this.sweep
+    file.sweptIn = this.sweepNumber
     file.searches = 0
     return true
   }
@@ -133,13 +133,13 @@ export class Registry {
     }
     const missing = replaced
     for (const file of this.files) {
-      file.isListed = file.sweptIn === this.sweep
+      file.isListed = file.sweptIn === this.sweepNumber
       if (file.isListed || file.isDetached) continue
       this.detach(file)
       file.lastGrowthMs = nowMs
       missing.push(file)
     }
-    this.sweep += 1
+    this.sweepNumber += 1
     return { fresh, touched, missing }
   }
 
@@ -150,7 +150,7 @@ export class Registry {
       const { topic } = item.input
       const known = this.find(item.stat, topic)
       // It is as known, under its own name: this is another name of it.
-      if (known?.sweptIn === this.sweep && !isReusedInode(known, item.stat)) continue
+      if (known?.sweptIn === this.sweepNumber && !isReusedInode(known, item.stat)) continue
       const key = fileKey(item.stat, topic)
       if (!chosen.has(key) || known?.path === item.path) chosen.set(key, item)
     }
@@ -158,14 +158,14 @@ export class Registry {
   }
 
   private addSwept(found: FoundFile, nowMs: number): SourceFile {
-    const file = this.add(found, { nowMs, isFromStart: this.sweep === FIRST_SWEEP })
-    file.sweptIn = this.sweep
+    const file = this.add(found, { nowMs, isFromStart: this.sweepNumber === FIRST_SWEEP })
+    file.sweptIn = this.sweepNumber
     return file
   }
 
   /** Whether it may have grown. */
   private refresh(file: SourceFile, found: FoundFile): boolean {
-    file.sweptIn = this.sweep
+    file.sweptIn = this.sweepNumber
     file.isDetached = false
     if (this.atPath(found.path, file.input.topic) !== file || file.openPath !== found.openPath) this.move(file, found)
     file.searches = 0

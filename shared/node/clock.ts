@@ -5,6 +5,8 @@ import type { Clock, Random } from '../system.ts'
 
 /** setTimeout fires at once above this: longer sleeps go in steps. */
 const TIMER_MS_MAX = 0x7fff_ffff
+/** One for all: sleeps are interrupted all the time, and a stack for each would cost more than the sleep. */
+const interrupted = new AppError('ABORTED', 'sleep was interrupted')
 
 export interface NodeClockOptions {
   /**
@@ -28,10 +30,10 @@ function timer(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const aborted = (): void => {
       clearTimeout(timeout)
-      reject(new AppError('ABORTED', 'sleep was interrupted'))
+      reject(interrupted)
     }
     if (signal?.aborted === true) {
-      reject(new AppError('ABORTED', 'sleep was interrupted'))
+      reject(interrupted)
       return
     }
     const timeout = setTimeout(() => {
