@@ -1,12 +1,15 @@
 /**
- * Finds any of several byte strings in one batch's decompressed records. The whole content is searched for the needle's
- * rarest byte, at the speed of memory, and only where a needle stands does anyone look at records. Questions come with
- * rising positions, so that each byte is searched about once per needle.
+ * Finds any of several byte strings in one batch's decompressed records. Where one string is as good as another, since
+ * they occur together, the one that is rarest in the first content is searched for. The whole content is searched for the
+ * needle's rarest byte, at the speed of memory, and only where a needle stands does anyone look at records. Questions
+ * come with rising positions, so that each byte is searched about once per needle.
  *
  * With `ignoreCase` the needles are lower-case ASCII, and the content is searched in an ASCII-lowered copy.
  *
  * One instance serves one content at a time.
  */
+import { assert } from '../../shared/errors.ts'
+
 export const NOWHERE = Number.MAX_SAFE_INTEGER
 /** Bytes of the first content that are counted: which bytes are rare differs by log, not by batch. */
 const SAMPLE_BYTES = 64 * 1024
@@ -44,13 +47,37 @@ class Needle {
       const hit = haystack.indexOf(rare, at)
       const start = hit - rareAt
       if (hit < 0 || start + bytes.length > haystack.length) return NOWHERE
-      if (haystack[start] === bytes[0] && haystack.compare(bytes, 0, bytes.length, start, start + bytes.length) === 0) return start
+      if (this.standsAt(haystack, start)) return start
       at = hit + 1
       if (misses >= MISSES_MIN && at - from < misses * MISS_BYTES_MIN) this.isRare = false
     }
     const found = haystack.indexOf(bytes, at - rareAt)
     return found < 0 ? NOWHERE : found
   }
+
+  /** Byte by byte: needles are short, and a call out of JavaScript costs more than that. */
+  private standsAt(haystack: Buffer, start: number): boolean {
+    const { bytes } = this
+    for (let at = 0; at < bytes.length; at += 1) if (haystack[start + at] !== bytes[at]) return false
+    return true
+  }
+}
+
+/** The one that occurs least in the sample; of two that are equal the longer one. */
+function rarest([first, ...others]: readonly Buffer[], sample: Buffer): Buffer {
+  assert(first !== undefined, 'a group has a member')
+  let best = { bytes: first, count: occurrences(first, sample) }
+  for (const bytes of others) {
+    const count = occurrences(bytes, sample)
+    if (count < best.count || (count === best.count && bytes.length > best.bytes.length)) best = { bytes, count }
+  }
+  return best.bytes
+}
+
+function occurrences(bytes: Buffer, sample: Buffer): number {
+  let count = 0
+  for (let at = sample.indexOf(bytes); at >= 0; at = sample.indexOf(bytes, at + 1)) count += 1
+  return count
 }
 
 function countOf(byte: number | undefined, counts: Uint32Array): number {
@@ -58,7 +85,7 @@ function countOf(byte: number | undefined, counts: Uint32Array): number {
 }
 
 export class LiteralSearch {
-  private readonly wanted: readonly Buffer[]
+  private readonly wanted: readonly (readonly Buffer[])[]
   private needles: readonly Needle[] = []
   private readonly ignoreCase: boolean
   /** First occurrence of each needle at or behind the last question's start. */
@@ -66,7 +93,8 @@ export class LiteralSearch {
   private haystack: Buffer = Buffer.alloc(0)
   private lowered: Buffer = Buffer.alloc(0)
 
-  constructor(wanted: readonly Buffer[], options: { ignoreCase: boolean }) {
+  /** Of each group one is found in place of all. No group is empty. */
+  constructor(wanted: readonly (readonly Buffer[])[], options: { ignoreCase: boolean }) {
     this.wanted = wanted
     this.ignoreCase = options.ignoreCase
     this.found = wanted.map(() => NOWHERE)
@@ -134,12 +162,9 @@ export class LiteralSearch {
 
   private choose(): void {
     const counts = new Uint32Array(256)
-    const sampled = Math.min(this.haystack.length, SAMPLE_BYTES)
-    for (let at = 0; at < sampled; at += 1) {
-      const byte = this.haystack[at] ?? 0
-      counts[byte] = countOf(byte, counts) + 1
-    }
-    this.needles = this.wanted.map((bytes) => new Needle(bytes, counts))
+    const sample = this.haystack.subarray(0, SAMPLE_BYTES)
+    for (const byte of sample) counts[byte] = countOf(byte, counts) + 1
+    this.needles = this.wanted.map((group) => new Needle(rarest(group, sample), counts))
   }
 
   private lower(raw: Buffer): Buffer {

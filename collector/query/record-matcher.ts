@@ -52,7 +52,7 @@ const matchAll: RecordMatcher = {
 
 function fixedMatcher(spec: MatchSpec): RecordMatcher {
   const needles = spec.patterns.map((pattern) => Buffer.from(spec.ignoreCase ? pattern.toLowerCase() : pattern))
-  const search = new LiteralSearch(needles, { ignoreCase: spec.ignoreCase })
+  const search = new LiteralSearch(needles.map((needle) => [needle]), { ignoreCase: spec.ignoreCase })
   let content: Buffer = Buffer.alloc(0)
   return {
     begin: (raw) => {
@@ -110,14 +110,14 @@ function badPattern(pattern: string, error: unknown): AppError {
 
 /** A search that a record must pass before any regex runs on it; undefined when one of the patterns offers none. */
 function prefilter(spec: MatchSpec): LiteralSearch | undefined {
-  const literals: string[] = []
+  const literals: (readonly string[])[] = []
   for (const pattern of spec.patterns) {
     const source = spec.mode === 'fixed' ? RE2JS.quote(pattern) : pattern
     const required = requiredLiterals(source, { ignoreCase: spec.ignoreCase })
     if (required === undefined) return undefined
     literals.push(...required)
   }
-  return new LiteralSearch(literals.map((literal) => Buffer.from(literal)), { ignoreCase: spec.ignoreCase })
+  return new LiteralSearch(literals.map((texts) => texts.map((text) => Buffer.from(text))), { ignoreCase: spec.ignoreCase })
 }
 
 function isWordByte(byte: number): boolean {

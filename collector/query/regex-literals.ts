@@ -1,27 +1,18 @@
 /**
- * Finds texts of which one must occur in every match of a regex, so that a whole batch can be searched by them before
- * the regex runs on single lines. Conservative: it understands the plain part of the syntax at the top level of the
+ * Finds texts that must occur in every match of a regex, so that a whole batch can be searched by them before the regex
+ * runs on single lines. Conservative: it understands the plain part of the syntax at the top level of the
  * pattern, and answers undefined for anything that it is not sure of. It never judges whether a pattern is valid.
  */
 
 /** Below this a text occurs nearly everywhere and costs more than it saves. */
 const LITERAL_BYTES_MIN = 2
 
-/** The texts (any one of them must occur), or undefined when nothing useful is known. */
-export function requiredLiterals(pattern: string, options: { ignoreCase: boolean }): readonly string[] | undefined {
-  const alternatives = literalRuns(pattern)
-  if (alternatives === undefined) return undefined
-  const chosen: string[] = []
-  for (const runs of alternatives) {
-    const best = longest(options.ignoreCase ? runs.flatMap(foldableParts) : runs)
-    if (best === undefined || Buffer.byteLength(best) < LITERAL_BYTES_MIN) return undefined
-    chosen.push(best)
-  }
-  return chosen
-}
-
-function longest(runs: readonly string[]): string | undefined {
-  return runs.reduce<string | undefined>((best, run) => (best === undefined || run.length > best.length ? run : best), undefined)
+/** For each alternative the texts that occur in its matches, all of them; undefined when nothing useful is known. */
+export function requiredLiterals(pattern: string, options: { ignoreCase: boolean }): readonly (readonly string[])[] | undefined {
+  const alternatives = literalRuns(pattern)?.map((runs) =>
+    (options.ignoreCase ? runs.flatMap(foldableParts) : runs).filter((run) => Buffer.byteLength(run) >= LITERAL_BYTES_MIN),
+  )
+  return alternatives?.every((texts) => texts.length > 0) === true ? alternatives : undefined
 }
 
 /**
