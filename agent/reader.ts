@@ -219,7 +219,8 @@ export class Reader {
     file.partialBytes = outcome.partialBytes
     this.deps.events.advanced(file)
     if (outcome.kind === 'nothing') {
-      if (file.isPolled) this.pollLater(file, nowMs)
+      // A read that came back short, and nobody may ever write to the file again.
+      if (file.isPolled || outcome.hasMore) this.pollLater(file, nowMs)
       return
     }
     file.pace = afterRead(file.pace, nowMs, this.deps.pace)

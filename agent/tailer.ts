@@ -10,8 +10,8 @@ import { afterBatch, type Batcher, type FramedTurn, type Slot, type TurnBytes, t
 import type { ReadCursor, SourceFile } from './source-file.ts'
 
 export type TurnOutcome =
-  /** No whole line behind the position. */
-  | { readonly kind: 'nothing'; readonly partialBytes: number }
+  /** No whole line behind the position, in what was read. */
+  | { readonly kind: 'nothing'; readonly hasMore: boolean; readonly partialBytes: number }
   | {
       readonly kind: 'framed'
       readonly start: TurnStart
@@ -53,7 +53,7 @@ export async function readTurn(file: SourceFile, cursor: ReadCursor, options: Tu
   const framed = batcher.frame(start, bytes)
   if (isAtEnd) file.size = start.position + fresh
   if (wantsFinal && isAtEnd) file.wantsFinal = false
-  if (framed === undefined) return { kind: 'nothing', partialBytes: fresh }
+  if (framed === undefined) return { kind: 'nothing', hasMore: !isAtEnd, partialBytes: fresh }
   const next = afterBatch(start, framed)
   cursor.start = next
   const partialBytes = start.position + fresh - next.position

@@ -1,6 +1,8 @@
 /** The agent end to end on a simulated machine, with a collector in memory. */
 import { beforeAll, describe, expect, test } from 'vitest'
 import { loadZstd, type Zstd } from '../../shared/zstd.ts'
+import type { FileHandle } from '../../shared/system.ts'
+import { overridden } from '../overridden.ts'
 import { AgentRig, testConfig, type RigOptions } from './agent-rig.ts'
 
 let zstd: Zstd
@@ -194,6 +196,27 @@ describe('following', () => {
     expect(rig.collector.streamAt('/log/a.log').records.map(({ value, mark }) => `${value.toString()} ${mark}`)).toEqual([
       'one newline', 'two newline', 'thr eof', 'ee newline', 'four newline',
     ])
+    await rig.stop()
+  })
+
+  test('an unterminated line is shipped whole where the read for it comes back short', async () => {
+    const rig = await rigWith({ '/log/a.log': `one\n${'x'.repeat(400)}` })
+    const open = rig.fs.open.bind(rig.fs)
+    let shortReads = 0
+    rig.fs.open = async (path, mode) => {
+      const handle = await open(path, mode)
+      const read: FileHandle['read'] = (target, range) => {
+        const [file] = rig.agent.registry.files
+        if (file?.wantsFinal !== true || shortReads > 0) return handle.read(target, range)
+        shortReads += 1
+        return handle.read(target, { ...range, length: 200 })
+      }
+      return overridden<FileHandle>(handle, { read })
+    }
+    await rig.start()
+    await rig.pass(35_000)
+    expect(shortReads).toBe(1)
+    expect(rig.collector.streamAt('/log/a.log').records.map(({ value }) => value.length)).toEqual([3, 400])
     await rig.stop()
   })
 
