@@ -54,7 +54,7 @@ export class Glances {
     if (registry.atPath(path, input.topic) !== file || registry.size >= FILES_MAX) return false
     if (file === undefined) onAppeared(registry.add(found, { nowMs: system.clock.monotonicMs() }))
     else if (isReusedInode(file, stat) || file.cursor !== undefined) return false
-    else file.sees(stat)
+    else registry.sees(file, stat)
     return true
   }
 }

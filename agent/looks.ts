@@ -76,8 +76,7 @@ export class Looks {
         if (file.isListed && !file.isDetached) this.deps.onVanished(file)
         return
       }
-      if (!file.sees(stat)) return
-      registry.wake(file)
+      if (!registry.sees(file, stat)) return
       if (stat.size > file.size) file.grew(system.clock.monotonicMs())
       // The reader would see it too, but not while it holds the file back because its stream is not taken.
       if (stat.size < position && file.cursor !== undefined && !file.isBusy) this.deps.onCut(file)

@@ -169,8 +169,14 @@ export class Registry {
     file.isDetached = false
     if (this.atPath(found.path, file.input.topic) !== file || file.openPath !== found.openPath) this.move(file, found)
     file.searches = 0
-    this.wake(file)
-    return file.sees(found.stat)
+    return this.sees(file, found.stat)
+  }
+
+  /** Takes in a stat of the file, wherever it comes from; answers whether it may have been written to. It is awake then. */
+  sees(file: SourceFile, stat: FileStat): boolean {
+    const hasChanged = file.sees(stat)
+    if (hasChanged) this.wake(file)
+    return hasChanged
   }
 
   /** Its name is gone, or another file's. */
@@ -242,7 +248,6 @@ export class Registry {
     this.untie(file)
     file.cursor = cursor
     file.generationFloor = Math.max(file.generationFloor, ownGeneration(file, cursor))
-    this.wake(file)
     this.byStream.set(cursor.stream.identity.idHex, file)
     this.since.noteFile(cursor.stream.identity.keyPath, file)
     this.orphans.delete(cursor.stream.identity.idHex)

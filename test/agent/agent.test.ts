@@ -241,6 +241,17 @@ describe('following', () => {
     await rig.stop()
   })
 
+  test('empty files that rest are shipped at once when they get their first lines, not in their turn', async () => {
+    const paths = Array.from({ length: 15 }, (_, at) => `/log/${at}.log`)
+    const rig = await (await rigWith(Object.fromEntries(paths.map((path) => [path, ''])))).start()
+    await rig.pass(65_000)
+    expect(rig.agent.registry.awake.size).toBe(0)
+    for (const path of paths) await rig.append(path, 'one\n')
+    await rig.pass(300)
+    expect([...rig.collector.streams.values()].map(({ source }) => source.path).sort()).toEqual([...paths].sort())
+    await rig.stop()
+  })
+
   test('startAt: end leaves out what was there at the start, and nothing of what comes', async () => {
     const rig = await (await rigWith({ '/log/a.log': 'old\nolder\nhalf' }, { input: { startAt: 'end' } })).start()
     await rig.pass(1000)
