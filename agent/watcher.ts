@@ -113,7 +113,7 @@ export class Watcher {
     const stat = await this.statQuietly(path, { followSymlinks: false })
     if (stat?.kind !== 'file' || Buffer.byteLength(path) > NAME_BYTES_MAX) return undefined
     const takers = this.globs.filter((globs) => globs.matches(path))
-    return takers.map(({ input }) => ({ input, path, openPath: path, stat, quietMs: this.quietMs(stat) }))
+    return takers.map(({ input }) => this.found(input, { path, openPath: path }, stat))
   }
 
   /** All regular files of one directory that no exclusion names, matched or not: where rotation leaves its files. */
@@ -127,13 +127,14 @@ export class Watcher {
     const found: FoundFile[] = []
     await inGroups(paths.slice(0, FILES_MAX), async (path) => {
       const stat = await this.statQuietly(path)
-      if (stat?.kind === 'file') found.push({ input, path, openPath: path, stat, quietMs: this.quietMs(stat) })
+      if (stat?.kind === 'file') found.push(this.found(input, { path, openPath: path }, stat))
     })
     return found
   }
 
-  private quietMs({ mtimeMs }: FileStat): number {
-    return Math.min(QUIET_MS_MAX, Math.max(0, Math.round(this.system.clock.nowMs() - mtimeMs)))
+  private found(input: InputConfig, at: { path: string; openPath: string }, stat: FileStat): FoundFile {
+    const quietMs = Math.min(QUIET_MS_MAX, Math.max(0, Math.round(this.system.clock.nowMs() - stat.mtimeMs)))
+    return { input, path: at.path, openPath: at.openPath, stat, quietMs }
   }
 
   private async walkFrom(root: WalkRoot, walk: Walk): Promise<void> {
@@ -190,7 +191,7 @@ export class Watcher {
 
   private async take(at: { path: string; openPath: string }, walk: Walk): Promise<void> {
     const stat = await this.statQuietly(at.openPath)
-    if (stat?.kind === 'file') walk.take({ input: walk.globs.input, path: at.path, openPath: at.openPath, stat, quietMs: this.quietMs(stat) })
+    if (stat?.kind === 'file') walk.take(this.found(walk.globs.input, at, stat))
   }
 
   /** A followed link: a file is taken in, a directory is walked unless it was seen under its own name. */
